@@ -1,0 +1,153 @@
+"""The one place that knows which database is in use.
+
+    database = Database(settings)
+    with database.write() as connection: ...     # one transaction, committed at the end
+    with database.read() as connection: ...      # a snapshot, never locks writers
+
+Foreign errors leave here as DatabaseUnavailable or DatabaseError, without a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Engine, Row, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from db.errors import DatabaseError, DatabaseUnavailable, SchemaMismatch
+from db.schema import REVISIONS
+from db.settings import Settings, redact
+
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+
+#: How long a SQLite writer waits for another one (milliseconds).
+SQLITE_BUSY_TIMEOUT = 60_000
+
+
+class Database:
+    """Connections to the database of `settings`; made lazily, shared by threads."""
+
+    def __init__(self, settings: Settings, *, pool_size: int = 5) -> None:
+        self._settings = settings
+        self.url = settings.effective_database_url
+        self.engine = _engine(self.url, pool_size)
+
+    @property
+    def dialect(self) -> str:
+        return self.engine.dialect.name
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading; whatever it began is rolled back."""
+        with self._translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction. On SQLite it takes the write lock at once: no upgrade can deadlock."""
+        with self._translated(), self.engine.connect() as connection:
+            connection.execution_options(writes=True)
+            with connection.begin():
+                yield connection
+
+    def ready(self) -> None:
+        """Check that the database answers and that its schema is this program's.
+
+        The embedded database is created and upgraded by itself. Raises DatabaseUnavailable or
+        SchemaMismatch, each saying what to do.
+        """
+        found = self.revision()
+        if found == REVISIONS[-1]:
+            return
+        if self._settings.embedded_database and (found is None or found in REVISIONS):
+            from db.migrate import upgrade
+
+            upgrade(self)
+            return
+        raise SchemaMismatch(_mismatch(found, redact(self.url)))
+
+    def revision(self) -> str | None:
+        """The schema's revision; None where there is no schema yet."""
+        if self._settings.embedded_database:
+            self._settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self.read() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, InterfaceError) as error:
+            raise _translate(error, redact(self.url)) from error
+        except SQLAlchemyError as error:
+            raise DatabaseError(f"database {redact(self.url)}: {_cause(error)}") from error
+
+
+def _engine(url: str, pool_size: int) -> Engine:
+    if url.startswith("sqlite"):
+        engine = create_engine(
+            url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT / 1000, "check_same_thread": False}
+        )
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10, "application_name": "promptmill"},
+    )
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # SQLAlchemy sends BEGIN itself, below; the driver's own guesses would get in its way.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        f"busy_timeout={SQLITE_BUSY_TIMEOUT}",
+        "foreign_keys=ON",
+        "temp_store=FILE",
+        "cache_size=-16000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _mismatch(found: str | None, url: str) -> str:
+    if found is None:
+        return f"database {url} has no promptmill schema: run 'promptmill db upgrade'"
+    if found in REVISIONS:
+        return f"database {url} has the older schema {found}: run 'promptmill db upgrade'"
+    return (
+        f"database {url} has schema {found}, newer than this promptmill knows "
+        f"({REVISIONS[-1]}): install a newer promptmill"
+    )
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    cause: BaseException = error
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        cause = error.orig
+    return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def _translate(error: DBAPIError, url: str) -> DatabaseError:
+    cause = _cause(error)
+    if "disk is full" in cause or "No space left" in cause:
+        return DatabaseError(f"database {url}: the disk is full: free some space, then go on")
+    if "readonly" in cause or "read-only" in cause:
+        return DatabaseError(f"database {url} is read-only: make it writable, then go on")
+    return DatabaseUnavailable(f"can't use database {url}: {cause}")

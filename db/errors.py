@@ -1,0 +1,88 @@
+"""Every error that promptmill raises on purpose, as one tree.
+
+    PromptmillError                 exit 1
+    ├── UsageError                  exit 2: the caller can mend it
+    │   ├── SettingsError           a PROMPTMILL_* setting has a bad value
+    │   ├── ParameterError          a generation parameter is unknown or out of range
+    │   ├── InputError              a file can't be read, or a line of it is bad
+    │   ├── NotFoundError           no such batch, job or model
+    │   └── ConflictError           the request contradicts what is stored
+    ├── DatabaseError               the database refused or broke
+    │   ├── DatabaseUnavailable     it can't be reached
+    │   └── SchemaMismatch          its schema is older or newer than this program
+    ├── BrokerUnavailable           Redis can't be reached
+    ├── OutputError                 the results can't be written
+    └── EngineError                 the model side broke
+        └── ModelLoadError          the model can't be loaded at all
+
+A message says where, what and what to do, in one line. Foreign errors are translated where
+they enter, so that no caller needs to know SQLAlchemy, redis-py or torch.
+"""
+
+
+class PromptmillError(Exception):
+    """promptmill failed."""
+
+    #: What the command line exits with.
+    exit_code = 1
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__ or type(self).__name__)
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class UsageError(PromptmillError):
+    """The call can't be carried out as it was made."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A setting has a bad value."""
+
+
+class ParameterError(UsageError):
+    """A generation parameter is unknown or out of range."""
+
+
+class InputError(UsageError):
+    """The input can't be used."""
+
+
+class NotFoundError(UsageError):
+    """There is no such thing."""
+
+
+class ConflictError(UsageError):
+    """This contradicts what is stored."""
+
+
+class DatabaseError(PromptmillError):
+    """The database failed."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database can't be reached."""
+
+
+class SchemaMismatch(DatabaseError):
+    """The database's schema does not fit this program."""
+
+
+class BrokerUnavailable(PromptmillError):
+    """The message broker can't be reached."""
+
+
+class OutputError(PromptmillError):
+    """The results can't be written."""
+
+
+class EngineError(PromptmillError):
+    """The engine failed."""
+
+
+class ModelLoadError(EngineError):
+    """The model can't be loaded."""

@@ -1,0 +1,25 @@
+"""How a batch is cut into chunks: pure arithmetic.
+
+Guided self-scheduling (Polychronopoulos and Kuck, 1987): full chunks first, smaller ones towards
+the end, so that workers of different speed finish together and none holds much when the queue
+runs dry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+#: The tail begins where fewer than this many full chunks are left.
+_TAIL = 32
+#: A chunk costs two transactions: below this size they would dominate.
+_SMALLEST = 4
+
+
+def chunk_ranges(total: int, chunk_size: int) -> Iterator[tuple[int, int]]:
+    """Cut lines 1 … total into (first, last) ranges, both included, in order."""
+    first = 1
+    while first <= total:
+        left = total - first + 1
+        size = min(chunk_size, max(min(_SMALLEST, chunk_size), left // _TAIL), left)
+        yield first, first + size - 1
+        first += size

@@ -1,0 +1,255 @@
+"""A batch's life: created, filled, activated, steered, deleted.
+
+Everyone locks in one order, chunks, then jobs, then the batch, so that nobody deadlocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from db.clock import db_now
+from db.database import AnyRow
+from db.errors import ConflictError, NotFoundError
+from db.plan import chunk_ranges
+from db.records import Batch
+from db.schema import batches, chunks, jobs
+from db.states import BATCH_ACTIVE, BATCH_TERMINAL, BatchState, ChunkState, JobState, require
+
+#: Rows of one slice of a long change: seconds of lock at most.
+SLICE = 10_000
+
+_COLUMNS = (
+    batches.c.id, batches.c.uid, batches.c.name, batches.c.model, batches.c.queue,
+    batches.c.state, batches.c.priority, batches.c.params, batches.c.metadata, batches.c.total,
+    batches.c.succeeded, batches.c.failed, batches.c.cancelled, batches.c.expired,
+    batches.c.prompt_tokens, batches.c.completion_tokens, batches.c.created_at,
+    batches.c.started_at, batches.c.finished_at, batches.c.digest,
+)  # fmt: skip
+
+
+def create(
+    connection: Connection,
+    *,
+    uid: str,
+    name: str | None,
+    model: str,
+    queue: str,
+    priority: int,
+    params: Mapping[str, Any],
+    metadata: Mapping[str, str],
+    chunk_size: int,
+) -> int:
+    """A batch in `validating`, to be filled and activated; its key."""
+    statement = insert(batches).values(
+        uid=uid,
+        name=name,
+        model=model,
+        queue=queue,
+        state=BatchState.VALIDATING,
+        priority=priority,
+        params=dict(params),
+        metadata=dict(metadata),
+        chunk_size=chunk_size,
+        created_at=db_now(),
+        touched_at=db_now(),
+    )
+    return int(connection.execute(statement.returning(batches.c.id)).scalar_one())
+
+
+def activate(
+    connection: Connection,
+    key: int,
+    *,
+    total: int,
+    failed: int,
+    digest: str,
+    idempotency_key: str | None,
+) -> None:
+    """Open a filled batch to workers: its chunks appear in the same transaction.
+
+    `failed` of the `total` lines were invalid and are failed jobs already. Raises ConflictError
+    where another batch took the same idempotency key meanwhile.
+    """
+    row = connection.execute(
+        select(
+            batches.c.uid,
+            batches.c.queue,
+            batches.c.priority,
+            batches.c.chunk_size,
+            batches.c.state,
+        )
+        .where(batches.c.id == key)
+        .with_for_update()
+    ).one()
+    empty = failed == total
+    target = BatchState.COMPLETED if empty else BatchState.QUEUED
+    require(row.uid, BatchState(row.state), target)
+    values: dict[str, Any] = {
+        "state": target,
+        "total": total,
+        "failed": failed,
+        "digest": digest,
+        "idempotency_key": idempotency_key,
+        "touched_at": db_now(),
+    }
+    if empty:
+        values["finished_at"] = db_now()
+    try:
+        connection.execute(update(batches).where(batches.c.id == key).values(values))
+    except IntegrityError:
+        raise ConflictError(f"idempotency key '{idempotency_key}' is taken") from None
+    if not empty:
+        _plan(connection, key, row, total)
+
+
+def _plan(connection: Connection, key: int, row: AnyRow, total: int) -> None:
+    common = {
+        "batch_id": key,
+        "queue": row.queue,
+        "priority": row.priority,
+        "state": ChunkState.QUEUED,
+    }
+    rows: list[dict[str, Any]] = []
+    for first, last in chunk_ranges(total, row.chunk_size):
+        rows.append({**common, "first_line": first, "last_line": last})
+        if len(rows) == SLICE:
+            connection.execute(insert(chunks), rows)
+            rows.clear()
+    if rows:
+        connection.execute(insert(chunks), rows)
+
+
+def get(connection: Connection, uid: str) -> Batch:
+    """One row read, however large the batch. Raises NotFoundError."""
+    row = connection.execute(select(*_COLUMNS).where(batches.c.uid == uid)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no batch {uid}: 'promptmill list' shows the batches that there are")
+    return _batch(row)
+
+
+def find(
+    connection: Connection, *, idempotency_key: str | None = None, name: str | None = None
+) -> list[Batch]:
+    """Batches that hold this key, or that were submitted under this name; newest first."""
+    query = select(*_COLUMNS).where(batches.c.state != BatchState.VALIDATING)
+    if idempotency_key is not None:
+        query = query.where(batches.c.idempotency_key == idempotency_key)
+    if name is not None:
+        query = query.where(batches.c.name == name)
+    return [_batch(row) for row in connection.execute(query.order_by(batches.c.id.desc()))]
+
+
+def newest(connection: Connection, limit: int, before: int | None = None) -> list[Batch]:
+    """Up to `limit` batches, newest first, older than the batch of key `before`."""
+    query = select(*_COLUMNS).order_by(batches.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(batches.c.id < before)
+    return [_batch(row) for row in connection.execute(query)]
+
+
+def pause(connection: Connection, uid: str) -> Batch:
+    """Hold back every chunk; a worker that runs one notices at its next heartbeat."""
+    batch = get(connection, uid)
+    if batch.state == BatchState.PAUSED:
+        return batch
+    open_states = [ChunkState.QUEUED, ChunkState.RUNNING]
+    connection.execute(
+        update(chunks)
+        .where(chunks.c.batch_id == batch.key, chunks.c.state.in_(open_states))
+        .values(state=ChunkState.HELD, lease_token=None, lease_expires_at=None, worker_id=None)
+    )
+    return _move(connection, batch, BatchState.PAUSED)
+
+
+def resume(connection: Connection, uid: str) -> Batch:
+    """Let a paused batch go on; its messages go out anew."""
+    batch = get(connection, uid)
+    if batch.state in BATCH_ACTIVE:
+        return batch
+    if batch.state != BatchState.PAUSED:
+        raise ConflictError(f"batch {uid} is {batch.state}: only a paused batch can be resumed")
+    connection.execute(
+        update(chunks)
+        .where(chunks.c.batch_id == batch.key, chunks.c.state == ChunkState.HELD)
+        .values(state=ChunkState.QUEUED, sent_at=None)
+    )
+    begun = batch.started_at is not None
+    return _move(connection, batch, BatchState.IN_PROGRESS if begun else BatchState.QUEUED)
+
+
+def begin_cancel(connection: Connection, uid: str) -> Batch:
+    """Say that the batch ends; `finish_cancel` then settles its jobs."""
+    batch = get(connection, uid)
+    if batch.state in (BatchState.CANCELLING, BatchState.CANCELLED):
+        return batch
+    return _move(connection, batch, BatchState.CANCELLING)
+
+
+def finish_cancel(connection: Connection, key: int) -> None:
+    """Settle a cancelling batch: its open jobs become cancelled, finished ones stay.
+
+    Chunks first, then jobs, then the batch: the order in which workers lock them too.
+    """
+    connection.execute(
+        update(chunks)
+        .where(chunks.c.batch_id == key, chunks.c.state != ChunkState.DONE)
+        .values(state=ChunkState.DONE, lease_token=None, lease_expires_at=None)
+    )
+    cancelled = connection.execute(
+        update(jobs)
+        .where(jobs.c.batch_id == key, jobs.c.state == JobState.QUEUED)
+        .values(state=JobState.CANCELLED, finished_at=db_now())
+    ).rowcount
+    connection.execute(
+        update(batches)
+        .where(batches.c.id == key, batches.c.state == BatchState.CANCELLING)
+        .values(
+            state=BatchState.CANCELLED,
+            cancelled=batches.c.cancelled + cancelled,
+            finished_at=db_now(),
+        )
+    )
+
+
+def require_deletable(connection: Connection, uid: str) -> Batch:
+    """The batch, if deleting it takes nothing from a worker. Raises ConflictError."""
+    batch = get(connection, uid)
+    if not (batch.state in BATCH_TERMINAL or batch.state == BatchState.VALIDATING):
+        raise ConflictError(f"batch {uid} is {batch.state}: 'promptmill cancel {uid}' first")
+    return batch
+
+
+def touch(connection: Connection, key: int) -> None:
+    """Say that the producer of a validating batch is alive."""
+    connection.execute(
+        update(batches).where(batches.c.id == bindparam("key")).values(touched_at=db_now()),
+        {"key": key},
+    )
+
+
+def _move(connection: Connection, batch: Batch, target: BatchState) -> Batch:
+    """Guarded change of state. Raises ConflictError where it is not allowed, or lost a race."""
+    require(batch.id, batch.state, target)
+    moved = connection.execute(
+        update(batches)
+        .where(batches.c.id == batch.key, batches.c.state == batch.state)
+        .values(state=target)
+    ).rowcount
+    if not moved:
+        now = get(connection, batch.id)
+        raise ConflictError(f"batch {batch.id} has just become {now.state}: look and try again")
+    return get(connection, batch.id)
+
+
+def _batch(row: AnyRow) -> Batch:
+    values = row._asdict()
+    return Batch(
+        key=values.pop("id"),
+        id=values.pop("uid"),
+        state=BatchState(values.pop("state")),
+        **values,
+    )

@@ -1,0 +1,199 @@
+"""A chunk's life: claimed under a lease, kept by heartbeats, finished, released or lost."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import ColumnElement, Connection, and_, case, literal, select, update
+
+from db.clock import db_now
+from db.database import AnyRow
+from db.records import Claim, ClaimedJob
+from db.schema import batches, chunks, jobs
+from db.states import BatchState, ChunkState, JobState
+
+_CLAIMED = (
+    chunks.c.id, chunks.c.batch_id, chunks.c.first_line, chunks.c.last_line, chunks.c.lines,
+)  # fmt: skip
+
+
+def claim(connection: Connection, chunk: int, *, worker: int, lease: float) -> Claim | None:
+    """Take this chunk under a lease; None where it is not to be had (any more)."""
+    return _claim(connection, chunks.c.id == chunk, worker=worker, lease=lease)
+
+
+def claim_next(connection: Connection, queue: str, *, worker: int, lease: float) -> Claim | None:
+    """Take the most urgent chunk of a queue, message or no message; None where none waits."""
+    candidate = (
+        select(chunks.c.id)
+        .where(
+            chunks.c.queue == queue,
+            chunks.c.state == ChunkState.QUEUED,
+            chunks.c.not_before <= db_now(),
+        )
+        .order_by(chunks.c.priority.desc(), chunks.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    found = connection.execute(candidate).scalar_one_or_none()
+    if found is None:
+        return None
+    return _claim(connection, chunks.c.id == found, worker=worker, lease=lease)
+
+
+def _claim(
+    connection: Connection, which: ColumnElement[bool], *, worker: int, lease: float
+) -> Claim | None:
+    token = secrets.token_hex(16)
+    row = connection.execute(
+        update(chunks)
+        .where(which, chunks.c.state == ChunkState.QUEUED, chunks.c.not_before <= db_now())
+        .values(
+            state=ChunkState.RUNNING,
+            worker_id=worker,
+            lease_token=token,
+            lease_expires_at=db_now() + lease,
+            claimed_at=db_now(),
+        )
+        .returning(*_CLAIMED)
+    ).one_or_none()
+    if row is None:
+        return None
+    batch = connection.execute(
+        select(batches.c.uid, batches.c.params, batches.c.state, db_now().label("now")).where(
+            batches.c.id == row.batch_id
+        )
+    ).one()
+    if batch.state == BatchState.QUEUED:
+        connection.execute(
+            update(batches)
+            .where(batches.c.id == row.batch_id, batches.c.state == BatchState.QUEUED)
+            .values(state=BatchState.IN_PROGRESS, started_at=db_now())
+        )
+    return Claim(
+        chunk=row.id,
+        batch=row.batch_id,
+        batch_uid=batch.uid,
+        token=token,
+        params=batch.params,
+        jobs=_unfinished(connection, row),
+        now=batch.now,
+    )
+
+
+def lines_of(row: AnyRow) -> ColumnElement[bool]:
+    """The jobs that a chunk row covers, as a condition."""
+    if row.lines is not None:
+        return and_(jobs.c.batch_id == row.batch_id, jobs.c.line.in_(row.lines))
+    return and_(jobs.c.batch_id == row.batch_id, jobs.c.line.between(row.first_line, row.last_line))
+
+
+def _unfinished(connection: Connection, row: AnyRow) -> tuple[ClaimedJob, ...]:
+    found = connection.execute(
+        select(jobs.c.line, jobs.c.request, jobs.c.attempts)
+        .where(lines_of(row), jobs.c.state == JobState.QUEUED)
+        .order_by(jobs.c.line)
+    )
+    return tuple(ClaimedJob(*job) for job in found)
+
+
+def renew(connection: Connection, tokens: Mapping[int, str], *, lease: float) -> Collection[int]:
+    """Heartbeat: prolong these leases (chunk → token); the chunks that are still ours."""
+    if not tokens:
+        return ()
+    kept = connection.execute(
+        update(chunks)
+        .where(
+            chunks.c.id.in_(tokens),
+            chunks.c.lease_token.in_(tokens.values()),
+            chunks.c.state == ChunkState.RUNNING,
+        )
+        .values(lease_expires_at=db_now() + lease)
+        .returning(chunks.c.id)
+    )
+    return {row.id for row in kept}
+
+
+def release(connection: Connection, chunk: int, token: str, *, delay: float = 0.0) -> bool:
+    """Hand a chunk back, whatever of it is unfinished; whether it was still ours.
+
+    With a `delay` (seconds) it may be claimed only later. Of a paused batch it is held.
+    """
+    paused = (
+        select(literal(1))
+        .where(batches.c.id == chunks.c.batch_id, batches.c.state == BatchState.PAUSED)
+        .exists()
+    )
+    released = connection.execute(
+        update(chunks)
+        .where(
+            chunks.c.id == chunk,
+            chunks.c.lease_token == token,
+            chunks.c.state == ChunkState.RUNNING,
+        )
+        .values(
+            state=case((paused, ChunkState.HELD), else_=ChunkState.QUEUED),
+            lease_token=None,
+            lease_expires_at=None,
+            worker_id=None,
+            not_before=db_now() + delay,
+            sent_at=None,
+        )
+    )
+    return released.rowcount == 1
+
+
+def finish(connection: Connection, chunk: int, token: str) -> bool:
+    """Every job of it is terminal; whether it was still ours."""
+    finished = connection.execute(
+        update(chunks)
+        .where(
+            chunks.c.id == chunk,
+            chunks.c.lease_token == token,
+            chunks.c.state == ChunkState.RUNNING,
+        )
+        .values(state=ChunkState.DONE, lease_token=None, lease_expires_at=None)
+    )
+    return finished.rowcount == 1
+
+
+def take_unsent(
+    connection: Connection, limit: int, *, queue: str | None = None, batch: int | None = None
+) -> list[tuple[int, str, int]]:
+    """Up to `limit` due chunks whose message never went out: (id, queue, priority).
+
+    They count as sent from here on. A sender that dies before it sends loses messages, not
+    work: an idle worker claims from the database.
+    """
+    wanted = [
+        chunks.c.state == ChunkState.QUEUED,
+        chunks.c.sent_at.is_(None),
+        chunks.c.not_before <= db_now(),
+    ]
+    if queue is not None:
+        wanted.append(chunks.c.queue == queue)
+    if batch is not None:
+        wanted.append(chunks.c.batch_id == batch)
+    due = (
+        select(chunks.c.id)
+        .where(*wanted)
+        .order_by(chunks.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(connection.execute(due).scalars())
+    if not ids:
+        return []
+    taken = connection.execute(
+        update(chunks)
+        .where(chunks.c.id.in_(ids), chunks.c.sent_at.is_(None))
+        .values(sent_at=db_now())
+        .returning(chunks.c.id, chunks.c.queue, chunks.c.priority)
+    )
+    return sorted((row.id, row.queue, row.priority) for row in taken)
+
+
+def unsend(connection: Connection, ids: Collection[int]) -> None:
+    """These messages did not go out after all."""
+    connection.execute(update(chunks).where(chunks.c.id.in_(ids)).values(sent_at=None))

@@ -1,0 +1,199 @@
+"""Jobs: written in slices at submit, read one by one, queued again by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, insert, select, update
+
+from db.database import AnyRow
+from db.errors import ConflictError, NotFoundError
+from db.ids import job_id
+from db.queries.batches import SLICE, get
+from db.records import Batch, Job
+from db.schema import batches, chunks, jobs, results, workers
+from db.states import BATCH_TERMINAL, BatchState, ChunkState, JobState
+
+#: The error code of a line that was no valid request: nothing that a retry could mend.
+INVALID = "invalid_request"
+
+_INSERTED = (
+    "batch_id", "line", "custom_id", "state", "request", "finished_at", "error_code",
+    "error_message",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to store. One of an invalid line is stored as failed, with its reason."""
+
+    line: int
+    request: bytes
+    custom_id: str | None = None
+    error: str | None = None
+
+
+def insert_slice(connection: Connection, batch: int, new: Sequence[NewJob], *, now: float) -> None:
+    """Store jobs in bulk: COPY on PostgreSQL, executemany elsewhere."""
+    rows = [_row(batch, job, now) for job in new]
+    columns = ", ".join(_INSERTED)
+    if connection.dialect.name == "postgresql":
+        cursor = connection.connection.cursor()
+        with cursor.copy(f"COPY jobs ({columns}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
+    marks = ", ".join("?" * len(_INSERTED))
+    connection.exec_driver_sql(
+        f"INSERT INTO jobs ({columns}) VALUES ({marks})",  # noqa: S608 - constants only
+        rows,
+    )
+
+
+def _row(batch: int, job: NewJob, now: float) -> tuple[Any, ...]:
+    request = job.request.decode()
+    if job.error is None:
+        return (batch, job.line, job.custom_id, "queued", request, None, None, None)
+    return (batch, job.line, job.custom_id, "failed", request, now, INVALID, job.error)
+
+
+def lines_of_custom_ids(
+    connection: Connection, batch: int, custom_ids: Collection[str]
+) -> dict[str, int]:
+    """Which of these custom_ids the batch has already, and on which line."""
+    found = connection.execute(
+        select(jobs.c.custom_id, jobs.c.line).where(
+            jobs.c.batch_id == batch, jobs.c.custom_id.in_(custom_ids)
+        )
+    )
+    return {row.custom_id: row.line for row in found}
+
+
+def get_job(connection: Connection, uid: str, line: int) -> Job:
+    """One job with its samples. Raises NotFoundError."""
+    batch = get(connection, uid)
+    row = connection.execute(
+        select(jobs, workers.c.name.label("worker"))
+        .join(workers, workers.c.id == jobs.c.worker_id, isouter=True)
+        .where(jobs.c.batch_id == batch.key, jobs.c.line == line)
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError(f"batch {uid} has no job {line}: its jobs are 1 to {batch.total}")
+    running = _running(connection, batch.key, line) if row.state == JobState.QUEUED else None
+    return Job(
+        id=job_id(uid, line),
+        batch=uid,
+        line=line,
+        custom_id=row.custom_id,
+        state=JobState.RUNNING if running else JobState(row.state),
+        attempts=row.attempts,
+        worker=running.name if running else row.worker,
+        started_at=running.claimed_at if running else row.started_at,
+        finished_at=row.finished_at,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        request=orjson.loads(row.request),
+        samples=_samples(connection, batch.key, line),
+    )
+
+
+def _running(connection: Connection, batch: int, line: int) -> AnyRow | None:
+    """The leased chunk that holds this line, with its worker's name."""
+    found = connection.execute(
+        select(chunks.c.lines, chunks.c.claimed_at, workers.c.name)
+        .join(workers, workers.c.id == chunks.c.worker_id)
+        .where(
+            chunks.c.batch_id == batch,
+            chunks.c.state == ChunkState.RUNNING,
+            chunks.c.first_line <= line,
+            chunks.c.last_line >= line,
+        )
+    )
+    return next((row for row in found if row.lines is None or line in row.lines), None)
+
+
+def _samples(connection: Connection, batch: int, line: int) -> list[dict[str, Any]]:
+    found = connection.execute(
+        select(
+            results.c.sample,
+            results.c.text,
+            results.c.finish_reason,
+            results.c.completion_tokens,
+            results.c.logprobs,
+        )
+        .where(results.c.batch_id == batch, results.c.line == line)
+        .order_by(results.c.sample)
+    )
+    return [
+        {**row._asdict(), "logprobs": orjson.loads(row.logprobs) if row.logprobs else None}
+        for row in found
+    ]
+
+
+def failed_lines(connection: Connection, batch: int, after: int) -> list[int]:
+    """One slice of the failed jobs' lines, in order, beyond line `after`."""
+    return list(
+        connection.execute(
+            select(jobs.c.line)
+            .where(jobs.c.batch_id == batch, jobs.c.line > after, jobs.c.state == JobState.FAILED)
+            .order_by(jobs.c.line)
+            .limit(SLICE)
+        ).scalars()
+    )
+
+
+def requeue(connection: Connection, batch: Batch, lines: Sequence[int], chunk_size: int) -> int:
+    """Queue failed jobs of a batch again, with all their attempts before them; how many."""
+    if batch.state in (BatchState.VALIDATING, BatchState.CANCELLING):
+        raise ConflictError(f"batch {batch.id} is {batch.state}: nothing of it can be retried now")
+    taken = sorted(
+        connection.execute(
+            update(jobs)
+            .where(
+                jobs.c.batch_id == batch.key,
+                jobs.c.line.in_(lines),
+                jobs.c.state == JobState.FAILED,
+                jobs.c.error_code.is_distinct_from(INVALID),
+            )
+            .values(state=JobState.QUEUED, attempts=0, error_code=None, error_message=None,
+                    finished_at=None, started_at=None)
+            .returning(jobs.c.line)
+        ).scalars()
+    )  # fmt: skip
+    if not taken:
+        return 0
+    insert_chunks(connection, batch, taken, chunk_size)
+    reopened = BatchState.IN_PROGRESS if batch.state in BATCH_TERMINAL else batch.state
+    connection.execute(
+        update(batches)
+        .where(batches.c.id == batch.key)
+        .values(failed=batches.c.failed - len(taken), state=reopened, finished_at=None)
+    )
+    return len(taken)
+
+
+def insert_chunks(
+    connection: Connection, batch: Batch, lines: Sequence[int], chunk_size: int
+) -> None:
+    """Chunks of exactly these lines, held back where the batch is paused."""
+    state = ChunkState.HELD if batch.state == BatchState.PAUSED else ChunkState.QUEUED
+    connection.execute(
+        insert(chunks),
+        [
+            {
+                "batch_id": batch.key,
+                "queue": batch.queue,
+                "priority": batch.priority,
+                "state": state,
+                "first_line": part[0],
+                "last_line": part[-1],
+                "lines": list(part),
+            }
+            for part in (lines[i : i + chunk_size] for i in range(0, len(lines), chunk_size))
+        ],
+    )

@@ -1,0 +1,157 @@
+"""What recovery looks for: lost leases, half-done cancels, dead submissions.
+
+Each is one question and one change, in one transaction; `worker.recovery` decides when.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select, text, update
+
+from db.clock import db_now
+from db.database import AnyRow
+from db.queries import batches as batch_queries
+from db.queries.chunks import lines_of
+from db.schema import batches, chunks, jobs
+from db.states import BatchState, ChunkState, JobState
+
+_ADVISORY_LOCK = 0x6D696C6D
+
+
+def try_lock(connection: Connection) -> bool:
+    """Whether this transaction may do recovery; no other one does at the same time.
+
+    On SQLite a writing transaction is alone anyway.
+    """
+    if connection.dialect.name != "postgresql":
+        return True
+    taken = connection.execute(text(f"SELECT pg_try_advisory_xact_lock({_ADVISORY_LOCK})"))
+    return bool(taken.scalar_one())
+
+
+def expired_leases(connection: Connection, limit: int) -> list[AnyRow]:
+    """Running chunks whose worker has been silent for longer than its lease."""
+    return list(
+        connection.execute(
+            select(
+                chunks.c.id, chunks.c.batch_id, chunks.c.first_line, chunks.c.last_line,
+                chunks.c.lines, chunks.c.losses, chunks.c.worker_id, chunks.c.queue,
+                chunks.c.priority,
+            )
+            .where(
+                chunks.c.state == ChunkState.RUNNING, chunks.c.lease_expires_at < db_now()
+            )
+            .order_by(chunks.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+    )  # fmt: skip
+
+
+def open_lines(connection: Connection, chunk: AnyRow) -> list[tuple[int, int]]:
+    """(line, attempts) of the chunk's unfinished jobs."""
+    found = connection.execute(
+        select(jobs.c.line, jobs.c.attempts)
+        .where(lines_of(chunk), jobs.c.state == JobState.QUEUED)
+        .order_by(jobs.c.line)
+        .with_for_update()
+    )
+    return [(row.line, row.attempts) for row in found]
+
+
+def charge_attempt(connection: Connection, chunk: AnyRow, message: str) -> None:
+    """The chunk's unfinished jobs have spent an attempt with a worker that vanished."""
+    connection.execute(
+        update(jobs)
+        .where(lines_of(chunk), jobs.c.state == JobState.QUEUED)
+        .values(attempts=jobs.c.attempts + 1, error_code="worker_lost", error_message=message)
+    )
+
+
+def park(connection: Connection, chunk: AnyRow, lines: list[int], message: str) -> None:
+    """Give these jobs up: failed, with the diagnosis."""
+    parked = connection.execute(
+        update(jobs)
+        .where(
+            jobs.c.batch_id == chunk.batch_id,
+            jobs.c.line.in_(lines),
+            jobs.c.state == JobState.QUEUED,
+        )
+        .values(
+            state=JobState.FAILED,
+            worker_id=chunk.worker_id,
+            finished_at=db_now(),
+            error_code="worker_lost",
+            error_message=message,
+        )
+    ).rowcount
+    connection.execute(
+        update(batches)
+        .where(batches.c.id == chunk.batch_id)
+        .values(failed=batches.c.failed + parked)
+    )
+
+
+def requeue_chunk(connection: Connection, chunk: AnyRow) -> None:
+    """Let another worker take the chunk as it is."""
+    connection.execute(
+        update(chunks)
+        .where(chunks.c.id == chunk.id)
+        .values(
+            state=ChunkState.QUEUED,
+            losses=chunks.c.losses + 1,
+            lease_token=None,
+            lease_expires_at=None,
+            worker_id=None,
+            sent_at=None,
+        )
+    )
+
+
+def replace_chunk(connection: Connection, chunk: AnyRow, lines: list[int]) -> None:
+    """Close the chunk; each of these lines gets a chunk of its own."""
+    connection.execute(
+        update(chunks)
+        .where(chunks.c.id == chunk.id)
+        .values(state=ChunkState.DONE, lease_token=None, lease_expires_at=None)
+    )
+    if lines:
+        connection.execute(
+            insert(chunks),
+            [
+                {
+                    "batch_id": chunk.batch_id,
+                    "queue": chunk.queue,
+                    "priority": chunk.priority,
+                    "state": ChunkState.QUEUED,
+                    "first_line": line,
+                    "last_line": line,
+                    "lines": None,
+                    "losses": chunk.losses + 1,
+                }
+                for line in lines
+            ],
+        )
+
+
+def finish_cancels(connection: Connection) -> int:
+    """Settle batches whose cancel was begun and not finished; how many."""
+    keys = list(
+        connection.execute(
+            select(batches.c.id).where(batches.c.state == BatchState.CANCELLING)
+        ).scalars()
+    )
+    for key in keys:
+        batch_queries.finish_cancel(connection, key)
+    return len(keys)
+
+
+def stale_submissions(connection: Connection, older_than: float) -> list[int]:
+    """Batches still validating that no producer has touched for `older_than` seconds."""
+    return list(
+        connection.execute(
+            select(batches.c.id).where(
+                batches.c.state == BatchState.VALIDATING,
+                batches.c.touched_at < db_now() - older_than,
+            )
+        ).scalars()
+    )

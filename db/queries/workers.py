@@ -1,0 +1,48 @@
+"""Workers: who is alive, on what, how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from db.clock import db_now
+from db.records import Worker
+from db.schema import workers
+
+_COLUMNS = [workers.c[field.name] for field in fields(Worker) if field.name != "silent_for"]
+
+
+def register(connection: Connection, values: Mapping[str, Any]) -> int:
+    """A worker has started; its key. Its row stays for good: results refer to it."""
+    statement = insert(workers).values(**values, started_at=db_now(), heartbeat_at=db_now())
+    return int(connection.execute(statement.returning(workers.c.id)).scalar_one())
+
+
+def beat(connection: Connection, key: int, values: Mapping[str, Any]) -> None:
+    """A heartbeat, with the worker's counters."""
+    connection.execute(
+        update(workers).where(workers.c.id == key).values(**values, heartbeat_at=db_now())
+    )
+
+
+def stop(connection: Connection, key: int) -> None:
+    """The worker has ended by itself."""
+    connection.execute(
+        update(workers)
+        .where(workers.c.id == key)
+        .values(stopped_at=db_now(), in_flight=0, tokens_per_second=0)
+    )
+
+
+def alive(connection: Connection, *, within: float, queue: str | None = None) -> list[Worker]:
+    """Workers heard of in the last `within` seconds that have not stopped."""
+    silence = (db_now() - workers.c.heartbeat_at).label("silent_for")
+    query = select(*_COLUMNS, silence).where(
+        workers.c.stopped_at.is_(None), workers.c.heartbeat_at > db_now() - within
+    )
+    if queue is not None:
+        query = query.where(workers.c.queue == queue)
+    return [Worker(**row._asdict()) for row in connection.execute(query.order_by(workers.c.id))]

@@ -1,0 +1,146 @@
+"""What queries return: plain values, so that no caller needs to know a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from db.states import BATCH_TERMINAL, BatchState, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One submission. Times are unix seconds, or None while they have not come."""
+
+    key: int
+    id: str
+    name: str | None
+    model: str
+    queue: str
+    state: BatchState
+    priority: int
+    params: Mapping[str, Any]
+    metadata: Mapping[str, str]
+    total: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+    prompt_tokens: int
+    completion_tokens: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    digest: str | None
+
+    @property
+    def done(self) -> int:
+        """Jobs in a terminal state."""
+        return self.succeeded + self.failed + self.cancelled + self.expired
+
+    @property
+    def finished(self) -> bool:
+        return self.state in BATCH_TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One prompt of a batch, as `status BATCH-42` shows it."""
+
+    id: str
+    batch: str
+    line: int
+    custom_id: str | None
+    state: JobState
+    attempts: int
+    worker: str | None
+    started_at: float | None
+    finished_at: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    error_code: str | None
+    error_message: str | None
+    request: Mapping[str, Any]
+    samples: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One sample of a finished job, or the error of a job that has none."""
+
+    id: str
+    batch: str
+    line: int
+    custom_id: str | None
+    state: JobState
+    sample: int
+    text: str | None
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    logprobs: str | None
+    model: str
+    revision: str | None
+    engine: str | None
+    dtype: str | None
+    worker: str | None
+    attempts: int
+    started_at: float | None
+    finished_at: float | None
+    error_code: str | None
+    error_message: str | None
+    #: JSON of the request; None unless asked for.
+    request: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """An unfinished job of a claimed chunk."""
+
+    line: int
+    #: JSON, as stored.
+    request: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A chunk under this worker's lease."""
+
+    chunk: int
+    batch: int
+    batch_uid: str
+    token: str
+    params: Mapping[str, Any]
+    jobs: tuple[ClaimedJob, ...]
+    #: The database's clock at the claim (unix seconds).
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker process, alive or gone."""
+
+    name: str
+    host: str
+    pid: int
+    queue: str
+    engine: str
+    model: str
+    revision: str | None
+    device: str
+    dtype: str
+    parameters: int
+    kv_tokens: int | None
+    capacity: int
+    started_at: float
+    heartbeat_at: float
+    stopped_at: float | None
+    jobs: int
+    in_flight: int
+    prompt_tokens: int
+    completion_tokens: int
+    tokens_per_second: float
+    #: Seconds since the last heartbeat, in the database's clock.
+    silent_for: float

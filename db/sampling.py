@@ -1,0 +1,201 @@
+"""Generation parameters: their names, ranges and defaults, in one place.
+
+Producers validate with it at submit, workers read with it at claim. A batch has defaults; a
+line overrides them one by one. Nothing is ever silently ignored: an unknown name is an error
+that offers the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import reprlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from db.errors import ParameterError
+
+#: Other people's names for our parameters.
+ALIASES: dict[str, str] = {
+    "max_new_tokens": "max_tokens",  # transformers
+    "max_completion_tokens": "max_tokens",  # OpenAI chat
+    "num_return_sequences": "n",  # transformers
+}
+
+#: What a completion is cut at when nobody says (tokens).
+DEFAULT_MAX_TOKENS = 128
+
+StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+TokenId = Annotated[int, Field(ge=0, strict=True)]
+
+
+class SamplingParams(BaseModel):
+    """How one prompt is continued. Every field has a meaning on every default engine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    #: New tokens at most, per sample. None: `max_length` decides, else 128.
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    #: Prompt and new tokens together at most, as in transformers' pipeline.
+    max_length: Annotated[int, Field(ge=1)] | None = None
+    #: 0 is greedy: always the likeliest token.
+    temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
+    #: Sample from the smallest set of tokens with this much probability together.
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    #: Sample from this many likeliest tokens; 0 or -1: from all.
+    top_k: Annotated[int, Field(ge=-1)] = 0
+    #: Drop tokens less likely than this share of the likeliest one.
+    min_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    #: Samples per prompt.
+    n: Annotated[int, Field(ge=1, le=128)] = 1
+    #: The completion ends before the first of these strings, and does not contain it.
+    stop: Annotated[tuple[StopString, ...], Field(max_length=16)] = ()
+    #: The completion ends at any of these tokens, besides the model's own end token.
+    stop_token_ids: Annotated[tuple[TokenId, ...], Field(max_length=256)] = ()
+    #: Same seed, same samples. None: derived from the job's id, so that a retry repeats it.
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    #: Return each token's log-probability; a number asks for that many alternatives too.
+    logprobs: bool | Annotated[int, Field(ge=0, le=20)] = False
+    #: Alternatives per token, in OpenAI's chat spelling; needs `logprobs`.
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    #: Above 1 makes tokens that already stand in prompt or text less likely.
+    repetition_penalty: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 1.0
+    #: Go on past the model's end token, up to the length limit.
+    ignore_eos: bool = False
+    #: Put the prompt before the completion in the text.
+    echo: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spellings(cls, values: Any) -> Any:
+        """Accept a lone stop string, and lists where tuples are kept (JSON has no tuples)."""
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        if isinstance(values.get("stop"), str):
+            values["stop"] = (values["stop"],)
+        for name in ("stop", "stop_token_ids"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.max_tokens is not None and self.max_length is not None:
+            raise ValueError("give max_tokens or max_length, not both")
+        if self.top_logprobs is not None and not self.wants_logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return self.logprobs is not False
+
+    @property
+    def alternatives(self) -> int:
+        """How many likeliest tokens to report at each position."""
+        if self.top_logprobs is not None:
+            return self.top_logprobs
+        return 0 if isinstance(self.logprobs, bool) else self.logprobs
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    def token_limit(self, prompt_tokens: int, context_length: int | None) -> int:
+        """New tokens that this prompt may get, at most; below 1: there is no room.
+
+        `prompt_tokens` and `context_length` are in tokens; None means an unbounded context.
+        """
+        if self.max_length is not None:
+            limit = self.max_length - prompt_tokens
+        else:
+            limit = self.max_tokens if self.max_tokens is not None else DEFAULT_MAX_TOKENS
+        return limit if context_length is None else min(limit, context_length - prompt_tokens)
+
+
+def parameter_names() -> list[str]:
+    """Every name that a caller may use, aliases included."""
+    return sorted([*SamplingParams.model_fields, *ALIASES])
+
+
+def normalise(
+    given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The given overrides under their own names, validated together with `defaults`.
+
+    Only what was given is returned, so that overrides can be merged; null means "not given".
+    Raises ParameterError, naming the parameter, what is wrong, and for an unknown one the
+    nearest valid name.
+    """
+    renamed: dict[str, Any] = {}
+    for name, value in given.items():
+        own = ALIASES.get(name, name)
+        if own not in SamplingParams.model_fields:
+            raise ParameterError(_unknown(name))
+        if value is None:
+            continue
+        if own in renamed:
+            raise ParameterError(f"parameter '{name}' is given twice ('{own}' is the same one)")
+        renamed[own] = value
+    if not renamed:
+        return {}
+    params = _validate(_merged(defaults or {}, renamed))
+    return params.model_dump(include=set(renamed), mode="json")
+
+
+def merge(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> SamplingParams:
+    """Batch defaults under a line's overrides; both as `normalise` returned them."""
+    return _validate(_merged(defaults, overrides))
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`key=value` from a command line; the value is JSON where it is JSON, else a string."""
+    name, separator, raw = text.partition("=")
+    if not separator or not name.strip():
+        raise ParameterError(f"'{text}' is not key=value, as in temperature=0.7")
+    try:
+        return name.strip(), json.loads(raw)
+    except ValueError:
+        return name.strip(), raw
+
+
+def _merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A line's `max_tokens` replaces a batch's `max_length`, and the other way round."""
+    merged = {**defaults, **overrides}
+    for one, other in (("max_tokens", "max_length"), ("max_length", "max_tokens")):
+        if one in overrides and other not in overrides:
+            merged.pop(other, None)
+    return merged
+
+
+def _validate(values: Mapping[str, Any]) -> SamplingParams:
+    try:
+        return SamplingParams.model_validate(values)
+    except ValidationError as error:
+        raise ParameterError(_describe(error)) from None
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    if not name:
+        return reason
+    shown = _shown(first["input"])
+    return f"parameter '{name}': {reason[:1].lower()}{reason[1:]}, not {shown}"
+
+
+def _shown(value: object) -> str:
+    """The value, short enough for a message."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a number that long"  # Python refuses to print some of them
+    return reprlib.repr(value)
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, parameter_names(), n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else "known: " + ", ".join(parameter_names())
+    return f"unknown parameter '{name}': {hint}"

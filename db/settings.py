@@ -1,0 +1,171 @@
+"""Settings: read once from the environment, frozen, composed of nothing else.
+
+Every field is an environment variable `PROMPTMILL_<FIELD>`. A bad value raises SettingsError at
+start, naming itself. `docs/settings.md` documents every one; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from db import embedded
+from db.errors import SettingsError
+
+PREFIX = "PROMPTMILL_"
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    #: Where the embedded database and broker keep their files.
+    home: Path = Path("~/.promptmill")
+    #: SQLAlchemy URL; unset: SQLite in `home`.
+    database_url: str | None = Field(default=None, repr=False)
+    #: Redis URL (`redis://`, `rediss://`); unset: the embedded server in `home`.
+    broker_url: str | None = Field(default=None, repr=False)
+
+    #: Jobs per message: small enough to spread, large enough to be cheap.
+    chunk_size: Annotated[int, Field(ge=1, le=10_000)] = 64
+    #: Bytes of one prompt at most (UTF-8).
+    max_prompt_bytes: Annotated[int, Field(ge=1)] = 2 * 1024 * 1024
+
+    #: The model that a worker serves, and the default of `submit`: a hub id or a local folder.
+    model: str | None = None
+    #: Which engine generates: `transformers` or `echo`.
+    engine: str = "transformers"
+    #: `auto`, `cpu`, `cuda` or `cuda:N`.
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    #: `auto` takes the checkpoint's own.
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    #: A commit, branch or tag of a hub model.
+    revision: str | None = None
+    #: Run Python code that comes with a model. Off: it can do whatever you can.
+    trust_remote_code: bool = False
+    #: Requests that a model runs at once; unset: the engine's default for the device.
+    max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    #: Share of the device's free memory for the KV cache; unset: the engine's safe default.
+    kv_memory_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    #: Tokens per forward pass at most; unset: the engine's default.
+    max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
+    #: Engine-specific options as JSON, such as {"latency": "0.1"} for `echo`.
+    engine_options: dict[str, str] = Field(default_factory=dict)
+
+    #: Chunks that one worker may hold at once.
+    slots: Annotated[int, Field(ge=1, le=256)] = 16
+    #: How long a silent worker keeps its chunks (seconds).
+    lease: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
+    #: How long a worker that is told to stop may finish its work (seconds).
+    grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    #: Attempts of a job before it is parked as failed.
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    #: Results wait at most this long before they are written (seconds).
+    flush_interval: Seconds = 0.25
+    #: Pause between two rounds of recovery (seconds).
+    recovery_interval: Seconds = 5.0
+    #: `DEBUG`, `INFO`, `WARNING` or `ERROR`. Prompts appear in logs at DEBUG only.
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError("must start with postgresql+psycopg:// or sqlite:///")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: str | None) -> str | None:
+        schemes = ("redis://", "rediss://", "redis+socket://")
+        if value is not None and not value.startswith(schemes):
+            raise ValueError("must start with redis:// or rediss://")
+        return value
+
+    @property
+    def embedded_broker(self) -> bool:
+        """Whether promptmill starts and stops its own Redis-compatible server."""
+        return self.broker_url is None
+
+    @property
+    def embedded_database(self) -> bool:
+        return self.database_url is None
+
+    @property
+    def effective_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'promptmill.db'}"
+
+    @property
+    def effective_broker_url(self) -> str:
+        return self.broker_url or embedded.broker_url(self.home)
+
+    @property
+    def heartbeat_interval(self) -> float:
+        """Seconds between renewals: often enough to notice a cancelled batch within seconds."""
+        return min(self.lease / 4, 2.0)
+
+    def with_(self, **changes: object) -> Self:
+        """A validated copy; None means "leave as it is". Raises SettingsError."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        try:
+            return type(self).model_validate({**self.model_dump(), **given})
+        except ValidationError as error:
+            raise SettingsError(_describe(error)) from None
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process. Raises SettingsError naming the variable."""
+    _refuse_unknown(os.environ.keys())
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(_describe(error)) from None
+    except ValueError as error:  # pydantic-settings: a value that is not JSON where JSON is due
+        raise SettingsError(f"a {PREFIX}* setting is not valid JSON: {error}") from None
+
+
+def redact(url: str) -> str:
+    """The URL without its password, fit for a log or a message."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field."""
+    return PREFIX + field.upper()
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = variable(str(first["loc"][0])) if first["loc"] else PREFIX + "*"
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return f"{name}: {reason[:1].lower()}{reason[1:]}"
+
+
+def _refuse_unknown(names: object) -> None:
+    """A misspelt setting would silently do nothing: refuse it, and offer the nearest."""
+    known = {variable(field) for field in Settings.model_fields}
+    for name in sorted(n for n in names if n.startswith(PREFIX)):  # type: ignore[attr-defined]
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f": did you mean {near[0]}?" if near else ": see docs/settings.md"
+            raise SettingsError(f"unknown setting {name}{hint}")
