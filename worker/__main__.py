@@ -1,0 +1,56 @@
+"""`python -m worker`: one worker process, or one per GPU, with settings from the environment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+
+from db.errors import PromptmillError
+from db.settings import Settings, settings
+
+
+def main() -> int:
+    """Run until told to stop; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser.add_argument("--gpus", metavar="all|0,2", help="one worker process per GPU")
+    parser.add_argument(
+        "--leave-with-parent", action="store_true", help="stop when standard input ends"
+    )
+    arguments = parser.parse_args()
+    if arguments.leave_with_parent:
+        threading.Thread(target=_leave_with_parent, daemon=True).start()
+    try:
+        config = settings()
+        if arguments.gpus is not None:
+            from worker.supervisor import supervise
+
+            return supervise(config, arguments.gpus)
+        return run(config)
+    except PromptmillError as error:
+        sys.stderr.write(f"promptmill worker: {error.message}\n")
+        return error.exit_code
+
+
+def _leave_with_parent() -> None:
+    """A parent holds our standard input open; the kernel closes it, however the parent dies."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run(config: Settings) -> int:
+    """One Celery worker in this process."""
+    from worker.app import make_app
+
+    app = make_app(config)
+    app.set_current()
+    worker = app.Worker(loglevel=config.log_level, quiet=True, task_events=False)
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

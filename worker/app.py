@@ -1,0 +1,154 @@
+"""The Celery application: what producers send with and workers run on.
+
+Importing it loads no model library. `celery -A worker.app worker` finds `app`, configured from
+the environment; everyone else calls `make_app` with their own settings.
+
+The settings below are those that held in measurements under kills and restarts; each that is
+not obvious says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+import worker.bootstep
+from db import embedded, redis_server
+from db.errors import BrokerUnavailable
+from db.ids import queue_name
+from db.settings import Settings, redact, settings
+
+#: The only task there is: work on one chunk. Its message is the chunk's id and nothing else.
+TASK = "promptmill.chunk"
+
+#: Longer than any chunk takes: the database's lease finds dead workers long before.
+VISIBILITY_TIMEOUT = 3600
+
+_TRANSPORT = {
+    "visibility_timeout": VISIBILITY_TIMEOUT,
+    # By default a message that is due again waits for up to ten more sweeps.
+    "unacked_restore_interval": 10,
+    "unacked_restore_throttle": 1,
+    "global_keyprefix": "promptmill:",
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+}
+
+
+def make_app(config: Settings) -> Celery:
+    """A Celery application for these settings."""
+    app = Celery("promptmill", broker=config.effective_broker_url, set_as_current=False)
+    app.conf.update(
+        imports=("worker.tasks",),
+        broker_transport_options=dict(_TRANSPORT),
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_acquire_timeout=10,
+        # The database holds the results and decides on retries; Redis only rings the bell.
+        result_backend=None,
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_acks_on_failure_or_timeout=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_queues=_queues(config),
+        # One process holds one model: threads wait for its chunks, they compute nothing.
+        worker_pool="threads",
+        worker_concurrency=config.slots,
+        worker_prefetch_multiplier=1,
+        # Without remote control a worker can stop consuming for good after a Redis restart.
+        worker_enable_remote_control=True,
+        worker_soft_shutdown_timeout=0,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+    )
+    app.steps["worker"].add(worker.bootstep.MillStep)
+    app.promptmill_settings = config
+    return app
+
+
+def _queues(config: Settings) -> list[Queue] | None:
+    """A worker listens to its model's queue only."""
+    if config.model is None:
+        return None
+    name = queue_name(config.model)
+    return [Queue(name, Exchange(name), routing_key=name)]
+
+
+def send(app: Celery, messages: Iterable[tuple[int, str, int]]) -> int:
+    """Ring the bell for chunks (id, queue, priority 0 … 9, higher is sooner); how many.
+
+    Raises BrokerUnavailable; some messages may have gone out then, which is harmless: a second
+    delivery of a chunk is a no-op.
+    """
+    count = 0
+    _require_embedded(app)
+    try:
+        with app.producer_pool.acquire(block=True) as producer, producer.batch():
+            for chunk, queue, priority in messages:
+                app.send_task(
+                    TASK,
+                    args=(chunk,),
+                    queue=Queue(queue, Exchange(queue), routing_key=queue),
+                    # Redis serves the lower number first.
+                    priority=9 - priority,
+                    producer=producer,
+                    retry=False,
+                )
+                count += 1
+    except (OperationalError, OSError) as error:
+        raise BrokerUnavailable(unreachable(app, error)) from error
+    return count
+
+
+def _require_embedded(app: Celery) -> None:
+    """Raise BrokerUnavailable at once where the embedded broker is ours and does not run."""
+    config: Settings = app.promptmill_settings
+    if config.embedded_broker:
+        answer = redis_server.ping(embedded.socket_path(config.home))
+        if answer is not redis_server.Answer.READY:
+            raise BrokerUnavailable(f"the embedded broker does not run ({answer.value})")
+
+
+def ping(app: Celery) -> None:
+    """Raise BrokerUnavailable unless the broker answers."""
+    _require_embedded(app)
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+            connection.default_channel.client.ping()
+    except (OperationalError, OSError) as error:
+        raise BrokerUnavailable(unreachable(app, error)) from error
+
+
+def unreachable(app: Celery, error: BaseException) -> str:
+    config: Settings = app.promptmill_settings
+    if config.embedded_broker:
+        return f"the embedded broker failed: {_first_line(error)}"
+    return (
+        f"can't reach Redis at {redact(config.effective_broker_url)}: {_first_line(error)}; "
+        "check PROMPTMILL_BROKER_URL"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+@lru_cache(maxsize=1)
+def _default_app() -> Celery:
+    return make_app(settings())
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, made when someone asks: importing this module reads no settings."""
+    if name == "app":
+        return _default_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

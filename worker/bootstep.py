@@ -1,0 +1,97 @@
+"""How Celery and promptmill's worker process meet: one step of Celery's worker blueprint.
+
+Celery starts it after its pool and before its consumer, so that no message is fetched before the
+model is loaded; and stops it after the consumer and before the pool, so that slots can finish.
+Signals are ours: the first SIGTERM or Ctrl-C drains, the second one ends the draining.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, bootsteps, signals
+from celery.worker import state
+
+from db.errors import PromptmillError
+from db.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.mill import Mill
+    from worker.process import WorkerProcess
+
+logger = logging.getLogger(__name__)
+
+
+class MillStep(bootsteps.StartStopStep):
+    """Starts and stops the worker process; holds it for the tasks."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._app: Celery = parent.app
+        self._settings: Settings = self._app.promptmill_settings
+        self._process: WorkerProcess | None = None
+        self._signals = 0
+
+    def start(self, parent: Any) -> None:
+        """Load the model, or end the worker with the reason."""
+        from worker.app import send
+        from worker.process import WorkerProcess
+
+        if parent.pool_cls.__module__ != "celery.concurrency.thread":
+            _give_up("the worker needs Celery's threads pool: start it with --pool threads", 2)
+        self._process = WorkerProcess(self._settings, lambda messages: send(self._app, messages))
+        try:
+            self._process.start()
+        except PromptmillError as error:
+            _give_up(error.message, error.exit_code)
+        self._app.promptmill_mill = self._process.mill
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Drain within the grace."""
+        if self._process is not None:
+            self._process.stop(self._settings.grace)
+
+    terminate = stop
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Only flags are set here: a signal handler may interrupt a lock's holder."""
+        self._signals += 1
+        if self._signals == 1:
+            _say(f"stopping: finishing for up to {self._settings.grace:g} s; again to stop now")
+            signals.worker_shutting_down.send(sender=self._app, sig=number, how="Warm", exitcode=0)
+            state.should_stop = 0
+        elif self._signals == 2:
+            _say("stopping now: unfinished chunks go back to the queue")
+        mill: Mill | None = self._process.mill if self._process else None
+        if mill is not None:
+            mill.interrupt(now=self._signals > 1)
+
+
+def mill_of(app: Celery) -> Mill:
+    """The mill of the worker that runs in this process."""
+    mill: Mill = app.promptmill_mill
+    return mill
+
+
+@signals.setup_logging.connect
+def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
+    from worker.logs import configure
+
+    configure(logging.getLevelName(loglevel) if loglevel else "INFO")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"promptmill worker: {text}\n")
+
+
+def _give_up(reason: str, code: int) -> None:
+    _say(reason)
+    raise SystemExit(code)

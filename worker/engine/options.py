@@ -1,0 +1,45 @@
+"""Reading an engine's own options: EngineConfig.options is text by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+
+from db.errors import SettingsError
+
+
+def check_names(engine: str, options: Mapping[str, str], known: Collection[str]) -> None:
+    """Raise SettingsError for an option that the engine does not have."""
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise SettingsError(
+                f"engine '{engine}' has no option '{name}': {hint}known: {', '.join(sorted(known))}"
+            )
+
+
+def choice(options: Mapping[str, str], name: str, allowed: Collection[str], default: str) -> str:
+    """An option that is one of a few words."""
+    value = options.get(name, default)
+    if value not in allowed:
+        raise SettingsError(
+            f"engine option '{name}': '{value}' is not one of {', '.join(sorted(allowed))}"
+        )
+    return value
+
+
+def number(options: Mapping[str, str], name: str, default: float, at_least: float) -> float:
+    """An option that is a number of that size or more; `inf` is one."""
+    text = options.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not value >= at_least:
+        raise SettingsError(
+            f"engine option '{name}': '{text}' is not a number of {at_least:g} or more"
+        )
+    return value

@@ -1,0 +1,170 @@
+"""What every engine promises: the seam between promptmill and a model library.
+
+An engine is started once, takes requests from any thread, and answers each exactly once:
+with a Completed, a Failed or a Cancelled. It never raises out of `submit` for a bad request;
+it answers Failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from db.sampling import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to continue. Exactly one of `prompt` and `messages` is given."""
+
+    #: Unique among the requests that this engine holds.
+    id: str
+    #: All parameters, defaults included.
+    params: SamplingParams
+    #: What sampling is drawn from; always given, so that a repeat gives the same text.
+    seed: int
+    prompt: str | None = None
+    #: A chat, rendered with the model's own template.
+    messages: Sequence[Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One generated token under the model's own distribution (before temperature), in nats."""
+
+    token: str
+    token_id: int
+    logprob: float
+    #: The likeliest tokens at this place, best first: (token, token_id, logprob).
+    top: tuple[tuple[str, int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One continuation of a prompt."""
+
+    #: 0 … n-1.
+    index: int
+    text: str
+    #: `stop`: an end token or a stop string; `length`: the token limit.
+    finish_reason: str
+    #: Generated tokens, the end token included.
+    completion_tokens: int
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Every sample of the request."""
+
+    samples: tuple[Sample, ...]
+    #: The prompt's length as the model saw it.
+    prompt_tokens: int
+    #: Unix seconds at which the model first worked on it.
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No text, and why."""
+
+    #: Stable and for programs: `prompt_too_long`, `no_chat_template`, `out_of_memory`, …
+    code: str
+    #: For people: what was wrong and what to do.
+    message: str
+    #: Whether the same request may pass another time.
+    retriable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """`cancel` was heard before the text was complete."""
+
+
+Outcome = Completed | Failed | Cancelled
+
+#: Called once a request with its id and outcome, from a thread of the engine's: return at once.
+OnDone = Callable[[str, Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What was loaded: recorded with every result."""
+
+    engine: str
+    engine_version: str
+    model: str
+    #: The checkpoint's commit or digest; None where it can't be told.
+    revision: str | None
+    device: str
+    dtype: str
+    #: Parameters of the model.
+    parameters: int
+    #: Requests that run at once, at most.
+    capacity: int
+    #: Tokens that the KV cache holds; None: not bounded by the engine.
+    kv_tokens: int | None = None
+    #: Tokens of prompt and text together that the model takes; None: no limit.
+    context_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """How the engine fares now."""
+
+    #: Requests taken and not yet answered.
+    in_flight: int
+    #: How many of these may run at once now (lower than EngineInfo.capacity after running out
+    #: of memory).
+    capacity: int
+    #: Tokens since the start.
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    #: Seconds since the model last made a token or stood idle: a hang shows here.
+    stalled_for: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How to load: everything an engine may need, nothing it must read elsewhere."""
+
+    model: str
+    #: `auto`, `cpu`, `cuda` or `cuda:N`.
+    device: str = "auto"
+    #: `auto` (as the checkpoint says), `float32`, `bfloat16` or `float16`.
+    dtype: str = "auto"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    #: Requests that run at once, at most; None: the engine's own default for the device.
+    max_concurrency: int | None = None
+    #: Share of the device's free memory for the KV cache; None: the engine's safe default.
+    kv_memory_fraction: float | None = None
+    #: Tokens that one forward pass handles, at most; None: the engine's own default.
+    max_batch_tokens: int | None = None
+    #: Engine-specific settings, by name.
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """One loaded model on one device."""
+
+    def start(self) -> EngineInfo:
+        """Load the model and be ready. Raises ModelLoadError with the reason."""
+        ...
+
+    def submit(self, request: Request, on_done: OnDone) -> None:
+        """Take a request; `on_done` follows exactly once, maybe before this returns."""
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """Stop working on it soon; it answers Cancelled unless it was already done."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """Cheap, from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Stop and free the device; what is still in flight answers Cancelled. Idempotent."""
+        ...

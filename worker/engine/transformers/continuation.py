@@ -1,0 +1,106 @@
+"""One sample in the making: what it may still get, what it got, and when it is done.
+
+Nothing here knows how the tokens are computed: both back-ends feed `accept`, one token at a
+time, and read `row` before each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from db.sampling import SamplingParams
+from worker.engine.protocol import TokenLogprob
+from worker.engine.stopping import Decode, StopDetector
+from worker.engine.transformers.sampler import NOT_FINITE, Row, uniform
+
+#: Why a sample can't go on: the model's logits are NaN or infinite.
+NOT_FINITE_ERROR = "not_finite"
+
+
+@dataclass(slots=True, eq=False)
+class Continuation:
+    """The tokens of one sample, from the prompt's last token to the sample's own last one."""
+
+    #: Unique in the engine, even if a request's id comes again.
+    id: str
+    request_id: str
+    params: SamplingParams
+    seed: int
+    index: int
+    prompt_ids: Sequence[int]
+    #: New tokens at most, 1 or more.
+    limit: int
+    #: Ids that end the sample; counted, but not part of the text.
+    end_ids: frozenset[int]
+    decode: Decode
+    #: Ids that the repetition penalty starts from; an encoder-decoder's is not the prompt.
+    penalised_ids: Sequence[int] = ()
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    #: `stop` or `length` once it is done.
+    finish_reason: str | None = None
+    #: A code once it can't go on.
+    error: str | None = None
+    #: Nobody waits for it any more.
+    cancelled: bool = False
+    #: Unix seconds at which the model first worked on it.
+    started_at: float | None = None
+    _seen: dict[int, None] = field(init=False)
+    _stops: StopDetector | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        wanted = self.params.repetition_penalty != 1
+        self._seen = dict.fromkeys(self.penalised_ids) if wanted else {}
+        self._stops = StopDetector(self.decode, self.params.stop) if self.params.stop else None
+
+    @property
+    def done(self) -> bool:
+        return self.cancelled or self.finish_reason is not None or self.error is not None
+
+    @property
+    def needed_tokens(self) -> int:
+        """Prompt and text at their longest."""
+        return len(self.prompt_ids) + self.limit
+
+    def row(self) -> Row:
+        """What its next token is chosen with."""
+        params = self.params
+        if params.greedy:
+            return Row(0.0, repetition_penalty=params.repetition_penalty, seen=tuple(self._seen))
+        return Row(
+            temperature=params.temperature,
+            top_k=params.top_k,
+            top_p=params.top_p,
+            min_p=params.min_p,
+            repetition_penalty=params.repetition_penalty,
+            seen=tuple(self._seen),
+            uniform=uniform(self.seed, self.index, len(self.token_ids)),
+        )
+
+    def start(self) -> None:
+        """The model is about to work on it; only the first call counts."""
+        if self.started_at is None:
+            self.started_at = time.time()
+
+    def restart(self) -> None:
+        """Forget the tokens: the same ones come again, as each is fixed by its position."""
+        self.token_ids.clear()
+        self.logprobs.clear()
+        self.finish_reason = self.error = None
+        self.__post_init__()
+
+    def accept(self, token_id: int) -> bool:
+        """Take the next token; True when it is the last one."""
+        if token_id == NOT_FINITE:
+            self.error = NOT_FINITE_ERROR
+            return True
+        self.token_ids.append(token_id)
+        if self.params.repetition_penalty != 1:
+            self._seen[token_id] = None
+        if token_id in self.end_ids or (self._stops is not None and self._stops.push(token_id)):
+            self.finish_reason = "stop"
+        elif len(self.token_ids) >= self.limit:
+            self.finish_reason = "length"
+        return self.finish_reason is not None

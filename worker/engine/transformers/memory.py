@@ -1,0 +1,132 @@
+"""How much fits: the KV pool's size, and telling an out-of-memory error from another.
+
+Sizes are decided by pure functions from the model's shape and the free memory; `available_ram`
+is the only one that looks at the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+
+#: Share of the free memory that the KV pool takes on a CPU when nobody says.
+CPU_FRACTION = 0.2
+#: … and its bound in bytes, so that a worker on a big machine stays modest.
+CPU_CAP = 2 * 1024**3
+#: Share of the free device memory on an accelerator: the rest is for activations and logits.
+DEVICE_FRACTION = 0.8
+
+#: Tokens per page of the KV pool. Small pages waste little on short prompts and let prompts
+#: share short prefixes; flash attention's kernels want 256.
+CPU_PAGE, DEVICE_PAGE = 16, 256
+
+#: Requests at once, and tokens per forward pass, when nobody says.
+CPU_REQUESTS, DEVICE_REQUESTS = 32, 256
+CPU_BATCH_TOKENS, DEVICE_BATCH_TOKENS = 512, 8192
+
+#: What an out-of-memory error says where it has no type of its own.
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a back-end admits at once."""
+
+    #: Samples in one forward pass, at most.
+    requests: int
+    #: Tokens in one forward pass, at most.
+    batch_tokens: int
+    #: Pages of the KV pool; None: as many as `memory_fraction` of the device's memory holds.
+    pages: int | None
+    page_size: int
+    memory_fraction: float
+
+    @property
+    def at_floor(self) -> bool:
+        return self.requests == 1
+
+    def halved(self) -> Limits:
+        """Half as much, after running out of memory; never below one request."""
+        return replace(
+            self,
+            requests=max(1, self.requests // 2),
+            batch_tokens=max(16, self.batch_tokens // 2),
+            pages=None if self.pages is None else max(2, self.pages // 2),
+            memory_fraction=self.memory_fraction / 2,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """What one token costs in the KV pool, and in the tensors that grow with it."""
+
+    #: Bytes of keys and values, all layers together.
+    bytes_per_token: int
+    #: Bytes of one element of an attention mask.
+    mask_itemsize: int
+    #: Attention masks of shape [batch tokens, readable tokens]: one per kind of attention.
+    masks: int
+    #: Readable tokens of the widest kind of attention, per token of the pool: a pool shared by
+    #: two kinds may be handed to the kind with few layers alone.
+    readable_per_token: float
+
+    def cost(self, batch_tokens: int) -> float:
+        """Bytes per token of the pool, its share of the masks included."""
+        mask = self.masks * self.mask_itemsize * batch_tokens * self.readable_per_token
+        return self.bytes_per_token + mask
+
+
+def cpu_limits(
+    shape: KvShape,
+    free_bytes: int,
+    context_length: int | None,
+    max_requests: int | None,
+    batch_tokens: int | None,
+    fraction: float | None,
+) -> Limits:
+    """What to admit on a CPU that has `free_bytes` of memory left after the model is loaded.
+
+    The pool never holds more than every request at full context can use. `pages` is 0 where
+    not even one page fits.
+    """
+    requests = max_requests or CPU_REQUESTS
+    tokens = batch_tokens or CPU_BATCH_TOKENS
+    share = CPU_FRACTION if fraction is None else fraction
+    budget = free_bytes * share
+    if fraction is None:
+        budget = min(budget, CPU_CAP)
+    pages = int(budget / shape.cost(tokens) / CPU_PAGE)
+    if context_length is not None:
+        pages = min(pages, requests * -(-context_length // CPU_PAGE))
+    return Limits(min(requests, tokens), tokens, pages, CPU_PAGE, share)
+
+
+def device_limits(
+    max_requests: int | None, batch_tokens: int | None, fraction: float | None
+) -> Limits:
+    """What to admit on an accelerator; transformers sizes the pool from its free memory."""
+    requests = max_requests or DEVICE_REQUESTS
+    tokens = batch_tokens or DEVICE_BATCH_TOKENS
+    share = DEVICE_FRACTION if fraction is None else fraction
+    return Limits(min(requests, tokens), tokens, None, DEVICE_PAGE, share)
+
+
+def available_ram() -> int:
+    """Bytes that this process may still take: the machine's, or its control group's if less."""
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no control group, or one without a limit ("max")
+        return free
+    return max(0, min(free, limit - used))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory ran out, on the host or on the device."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)

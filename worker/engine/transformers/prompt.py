@@ -1,0 +1,83 @@
+"""From a request to the token ids that the model sees, or the reason why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import jinja2
+
+from worker.engine.protocol import Failed, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A tokenised prompt."""
+
+    token_ids: list[int]
+    #: What `echo` puts before the completion.
+    text: str
+
+
+class Prompter:
+    """Tokenises prompts and renders chats, as transformers' text-generation pipeline does."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        # A fast tokenizer must not be reconfigured by one thread while another encodes.
+        self._lock = Lock()
+
+    def prompt(self, request: Request) -> Prompt | Failed:
+        """Failed for a chat without a template, a template's own error, or an empty prompt."""
+        prompt: Prompt | Failed
+        if request.messages is not None:
+            prompt = self._chat(request.messages)
+        else:
+            prompt = self._plain(request.prompt or "")
+        if isinstance(prompt, Prompt) and not prompt.token_ids:
+            return Failed("empty_prompt", "the prompt has no tokens: write at least one word")
+        return prompt
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of generated tokens, special tokens left out."""
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def token_text(self, token_id: int) -> str:
+        """One token as text, special tokens included."""
+        return str(self._tokenizer.decode([token_id]))
+
+    def _plain(self, text: str) -> Prompt | Failed:
+        try:
+            with self._lock:
+                ids = self._tokenizer(text)["input_ids"]
+        except (UnicodeError, TypeError, ValueError) as error:
+            return Failed("bad_prompt", f"the tokenizer can't read the prompt: {_line(error)}")
+        return Prompt(list(ids), text)
+
+    def _chat(self, messages: Sequence[Mapping[str, Any]]) -> Prompt | Failed:
+        if not getattr(self._tokenizer, "chat_template", None):
+            return Failed(
+                "no_chat_template",
+                "the model's tokenizer has no chat template, so it takes no messages: "
+                "give a prompt, or use an instruction-tuned model",
+            )
+        # An answer that is begun is continued, as the pipeline does.
+        begun = bool(messages) and messages[-1].get("role") == "assistant"
+        try:
+            with self._lock:
+                text = self._tokenizer.apply_chat_template(
+                    [dict(message) for message in messages],
+                    add_generation_prompt=not begun,
+                    continue_final_message=begun,
+                    tokenize=False,
+                )
+                ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        except (jinja2.TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
+            return Failed("bad_chat", f"the chat template refuses the messages: {_line(error)}")
+        return Prompt(list(ids), str(text))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,41 @@
+"""Logs for people and programs: a message, then `key=value` of the ids that it is about.
+
+Never a prompt's text above DEBUG, never a secret.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+#: Attributes of every record; the rest was given by `extra`.
+_PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
+
+#: Loggers that tell at INFO what a worker's own lines tell better.
+_CHATTY = ("celery", "kombu", "alembic", "transformers", "httpx", "filelock", "urllib3")
+
+
+class KeyValueFormatter(logging.Formatter):
+    """`2026-01-31 12:00:00 INFO chunk claimed action=claim chunk=7`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        pairs = " ".join(
+            f"{key}={value}" for key, value in vars(record).items() if key not in _PLAIN
+        )
+        line = super().format(record)
+        return f"{line} {pairs}" if pairs else line
+
+
+def configure(level: str, **_: Any) -> None:
+    """Log to standard error at this level; libraries at WARNING unless it is DEBUG."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(KeyValueFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else logging.WARNING)

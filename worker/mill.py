@@ -1,0 +1,238 @@
+"""The mill: claim, generate, persist. One per process, around one engine.
+
+claim     a slot that heard a message, or the poller that heard none, takes a chunk when the
+          engine has room: so no worker holds more than it can start, and at the end of a
+          batch the rest is there for whoever is idle
+generate  every open job of it goes to the engine at once; several chunks are in flight, so
+          the engine's batch never drains while the next chunk is fetched
+persist   each job's outcome goes to the flusher the moment it comes
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from db.database import Database
+from db.errors import DatabaseError
+from db.queries import chunks as chunk_queries
+from db.records import Claim, ClaimedJob
+from db.settings import Settings
+from worker.engine.protocol import Engine, Failed, Outcome
+from worker.flusher import Flusher
+from worker.requests import to_outcome, to_request
+from worker.run import Ending, Run
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at whether the engine has room, besides being told.
+_LOOK = 0.2
+#: Seconds between two tries to claim while the database is away.
+_RETRY = 2.0
+
+
+class Mill:
+    """Claims chunks, feeds the engine and hands outcomes on.
+
+    Threads: any number of slots and the poller call `work_on` and `work_on_next`; the engine's
+    thread answers; `drain` may be called from anywhere.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, engine: Engine, *, worker: int, queue: str
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._engine = engine
+        self._worker = worker
+        self._queue = queue
+        self._runs: dict[int, Run] = {}
+        self._change = threading.Condition()
+        #: One claim at a time: two at once would both see the same room.
+        self._turn = threading.Lock()
+        self._draining = False
+        self._hurry = False
+        self.flusher = Flusher(
+            database, worker=worker, interval=settings.flush_interval, on_ended=self._forget
+        )
+
+    def work_on(self, chunk: int) -> Ending:
+        """Work on this chunk until it ends; GONE where it is not to be had."""
+        run = self._begin(
+            lambda connection: chunk_queries.claim(
+                connection, chunk, worker=self._worker, lease=self._settings.lease
+            )
+        )
+        return run.wait() if isinstance(run, Run) else run
+
+    def work_on_next(self) -> bool:
+        """Begin the most urgent chunk of the queue without a message; whether there was one."""
+        run = self._begin(
+            lambda connection: chunk_queries.claim_next(
+                connection, self._queue, worker=self._worker, lease=self._settings.lease
+            )
+        )
+        return isinstance(run, Run)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the engine could start another request at once."""
+        stats = self._engine.stats()
+        return stats.in_flight < stats.capacity
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def leases(self) -> dict[int, str]:
+        """The chunks that are worked on, with their tokens."""
+        with self._change:
+            return {run.claim.chunk: run.claim.token for run in self._runs.values()}
+
+    def lose(self, chunk: int, token: str) -> None:
+        """This lease is gone: stop working on the chunk, write nothing more.
+
+        Unless its end was on its way: then the lease was given back, or the write is refused.
+        """
+        run = self._runs.get(chunk)
+        if run is None or run.claim.token != token or run.closing:
+            return
+        if run.end(Ending.LOST):
+            logger.info("chunk %d is not ours any more", chunk, extra={"action": "lease_lost"})
+            self._cancel(run)
+            self._forget(run)
+
+    def interrupt(self, *, now: bool) -> None:
+        """A shutdown begins: claim nothing more; with `now`, `drain` waits for nothing either.
+
+        Takes no lock, so that a signal handler may call it; waiters look every 0.2 s.
+        """
+        self._draining = True
+        if now:
+            self._hurry = True
+
+    def drain(self, grace: float) -> int:
+        """Finish what can be finished within `grace` seconds, hand the rest back; how many.
+
+        What goes back spends no attempt: a shutdown is not a failure.
+        """
+        self._draining = True
+        self._wake()
+        deadline = time.monotonic() + grace
+        with self._change:
+            while self._runs and not self._hurry:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._change.wait(min(left, _LOOK))
+            rest = list(self._runs.values())
+        for run in rest:
+            # In this order: what the engine answers to the cancel comes after the run's end.
+            self._close(run, Ending.RELEASED)
+            self._cancel(run)
+        return len(rest)
+
+    def _begin(self, take: Callable[..., Claim | None]) -> Run | Ending:
+        with self._turn:
+            if not self._wait_for_room():
+                return Ending.RELEASED
+            received_at = time.time()
+            claim = self._claim(take)
+            if claim is None:
+                return Ending.RELEASED if self._draining else Ending.GONE
+            run = Run(claim, received_at=received_at)
+            with self._change:
+                self._runs[claim.chunk] = run
+            self._generate(run)
+        return run
+
+    def _wait_for_room(self) -> bool:
+        with self._change:
+            while not self._draining and not self.has_room:
+                self._change.wait(_LOOK)
+        return not self._draining
+
+    def _claim(self, take: Callable[..., Claim | None]) -> Claim | None:
+        """Claim in a transaction of its own; waits while the database is away."""
+        complained = False
+        while not self._draining:
+            try:
+                with self._database.write() as connection:
+                    return take(connection)
+            except DatabaseError as error:
+                if not complained:
+                    logger.warning(
+                        "claims wait: %s", error.message, extra={"action": "claim_waits"}
+                    )
+                    complained = True
+                self._pause(_RETRY)
+        return None
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless a shutdown begins."""
+        deadline = time.monotonic() + seconds
+        with self._change:
+            while not self._draining and time.monotonic() < deadline:
+                self._change.wait(_LOOK)
+
+    def _generate(self, run: Run) -> None:
+        if not run.claim.jobs:
+            self._close(run, Ending.WRITTEN)
+            return
+
+        def on_done(request_id: str, outcome: Outcome) -> None:
+            self._persist(run, request_id, outcome)
+
+        for job in run.claim.jobs:
+            request = to_request(run, job)
+            if isinstance(request, Failed):
+                on_done(run.request_id(job.line), request)
+            else:
+                self._engine.submit(request, on_done)
+
+    def _persist(self, run: Run, request_id: str, outcome: Outcome) -> None:
+        job = run.answered(request_id)
+        if job is None:
+            return
+        stored = to_outcome(run, job, outcome, max_attempts=self._settings.max_attempts)
+        if stored is None:
+            run.cut_short = True
+        else:
+            self.flusher.put(stored)
+        if isinstance(outcome, Failed):
+            self._report(run, job, outcome)
+        if run.settled():
+            self._close(run, Ending.WRITTEN)
+        self._wake()
+
+    def _report(self, run: Run, job: ClaimedJob, failed: Failed) -> None:
+        again = failed.retriable and job.attempts + 1 < self._settings.max_attempts
+        if again:
+            run.retry_attempt = max(run.retry_attempt, job.attempts + 1)
+        logger.warning(
+            "job %s-%d: %s",
+            run.claim.batch_uid,
+            job.line,
+            failed.message,
+            extra={"action": "job_retries" if again else "job_fails", "code": failed.code},
+        )
+
+    def _close(self, run: Run, ending: Ending) -> None:
+        run.closing = True
+        self.flusher.close_run(run, ending)
+
+    def _cancel(self, run: Run) -> None:
+        for request_id in run.open_requests:
+            self._engine.cancel(request_id)
+
+    def _forget(self, run: Run) -> None:
+        with self._change:
+            if self._runs.get(run.claim.chunk) is run:
+                del self._runs[run.claim.chunk]
+            self._change.notify_all()
+
+    def _wake(self) -> None:
+        with self._change:
+            self._change.notify_all()

@@ -1,0 +1,40 @@
+"""The poller: an idle worker looks into the database, in case no bell rings.
+
+It makes lost messages harmless (a flushed or restarted Redis), lets an idle worker take chunks
+whose messages another one has fetched and has no room for, and works before Redis answers.
+"""
+
+from __future__ import annotations
+
+import time
+
+from worker.mill import Mill
+
+#: Seconds that the engine has room and no message came, before the poller looks.
+_PATIENCE = 0.5
+#: Seconds between two looks: first, and at most.
+_FIRST, _LONGEST = 0.25, 2.0
+
+
+class Poller:
+    """Claims without a message while there is room, ever more seldom while nothing waits."""
+
+    def __init__(self, mill: Mill) -> None:
+        self._mill = mill
+        self._room_since: float | None = None
+        self._pause = _FIRST
+
+    def poll(self) -> float:
+        """Look once, if it is time; the seconds until the next call."""
+        if self._mill.draining or not self._mill.has_room:
+            self._room_since = None
+            return _FIRST
+        now = time.monotonic()
+        self._room_since = self._room_since or now
+        if now - self._room_since < _PATIENCE:
+            return _FIRST
+        if self._mill.work_on_next():
+            self._pause = _FIRST
+            return 0.0
+        self._pause = min(_LONGEST, self._pause * 2)
+        return self._pause

@@ -1,0 +1,165 @@
+"""A worker process from the inside: engine, database, mill and duties, started and stopped.
+
+    start   broker (embedded) → database → engine → registration → duties
+    stop    drain → duties → flusher → engine → farewell
+
+In this order: a model that can't load stops the worker before anybody counts on it, and leases
+are kept until the last chunk is written or handed back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from db.database import Database
+from db.embedded import embedded_broker
+from db.errors import DatabaseError, SettingsError
+from db.ids import queue_name
+from db.queries import workers as worker_queries
+from db.settings import Settings, variable
+from worker.engine.protocol import Engine, EngineConfig, EngineInfo
+from worker.engine.registry import create
+from worker.heartbeat import Heartbeat
+from worker.mill import Mill
+from worker.poller import Poller
+from worker.pulse import Pulse
+from worker.recovery.rounds import Recovery
+from worker.recovery.unsent import Send
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for the last writes of a shutdown, on top of the grace.
+_LAST_WRITES = 10.0
+
+
+class WorkerProcess:
+    """Everything that one worker process runs, besides Celery."""
+
+    def __init__(self, settings: Settings, send: Send) -> None:
+        """`send` rings the bell for chunks; it raises BrokerUnavailable."""
+        self._settings = settings
+        self._send = send
+        self._duties: list[Pulse] = []
+        self._resources = ExitStack()
+        self._stopped = threading.Event()
+        self.mill: Mill | None = None
+
+    def start(self) -> None:
+        """Load the model and begin. Raises PromptmillError with the reason."""
+        settings = self._settings
+        if settings.model is None:
+            raise SettingsError(f"{variable('model')} is not set: which model should be served?")
+        if settings.embedded_broker:
+            self._resources.enter_context(embedded_broker(settings.home))
+        database = Database(settings)
+        self._resources.callback(database.close)
+        database.ready()
+        engine = create(settings.engine, _engine_config(settings, settings.model))
+        info = engine.start()
+        self._resources.callback(engine.close)
+        queue = queue_name(settings.model)
+        worker = self._register(database, info, queue)
+        mill = Mill(settings, database, engine, worker=worker, queue=queue)
+        mill.flusher.start()
+        self.mill = mill
+        self._begin_duties(database, engine, mill, worker, queue)
+        logger.info("%s", ready_line(info, queue), extra={"action": "ready", "worker": worker})
+
+    def stop(self, grace: float) -> None:
+        """Drain for `grace` seconds at most, write what is there, and go. Idempotent."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        if self.mill is not None:
+            returned = self.mill.drain(grace)
+            if returned:
+                logger.info(
+                    "handed back %d unfinished chunks", returned, extra={"action": "release"}
+                )
+            self.mill.flusher.stop(_LAST_WRITES)
+        for duty in self._duties:
+            duty.stop()
+        self._resources.close()
+
+    def _register(self, database: Database, info: EngineInfo, queue: str) -> int:
+        host = socket.gethostname()
+        name = f"{host}:{os.getpid()}:{secrets.token_hex(3)}"
+        values = {
+            "name": name,
+            "host": host,
+            "pid": os.getpid(),
+            "queue": queue,
+            "engine": info.engine,
+            "engine_version": info.engine_version,
+            "model": info.model,
+            "revision": info.revision,
+            "device": info.device,
+            "dtype": info.dtype,
+            "parameters": info.parameters,
+            "kv_tokens": info.kv_tokens,
+            "context_length": info.context_length,
+            "capacity": info.capacity,
+        }
+        with database.write() as connection:
+            key = worker_queries.register(connection, values)
+        self._resources.callback(_say_goodbye, database, key)
+        return key
+
+    def _begin_duties(
+        self, database: Database, engine: Engine, mill: Mill, worker: int, queue: str
+    ) -> None:
+        heartbeat = Heartbeat(self._settings, database, engine, mill, worker=worker)
+        recovery = Recovery(self._settings, database, queue, self._send)
+        beats: dict[str, Callable[[], float]] = {
+            "heartbeat": heartbeat.beat,
+            "poller": Poller(mill).poll,
+            "recovery": recovery.round,
+        }
+        for name, beat in beats.items():
+            duty = Pulse(name, beat)
+            duty.start()
+            self._duties.append(duty)
+
+
+def ready_line(info: EngineInfo, queue: str) -> str:
+    """One honest line: what was loaded, where, and what it may hold."""
+    kv_cache = "unbounded" if info.kv_tokens is None else f"{info.kv_tokens:,} tokens"
+    return (
+        f"ready: {info.model} ({_count(info.parameters)} parameters) on {info.device}, "
+        f"{info.dtype}, KV cache {kv_cache}, {info.capacity} at once, queue {queue}"
+    )
+
+
+def _count(parameters: int) -> str:
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if parameters >= size:
+            return f"{parameters / size:.1f}{unit}"
+    return str(parameters)
+
+
+def _engine_config(settings: Settings, model: str) -> EngineConfig:
+    return EngineConfig(
+        model=model,
+        device=settings.device,
+        dtype=settings.dtype,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+        max_concurrency=settings.max_concurrency,
+        kv_memory_fraction=settings.kv_memory_fraction,
+        max_batch_tokens=settings.max_batch_tokens,
+        options=settings.engine_options,
+    )
+
+
+def _say_goodbye(database: Database, worker: int) -> None:
+    try:
+        with database.write() as connection:
+            worker_queries.stop(connection, worker)
+    except DatabaseError as error:
+        logger.warning("left without a word: %s", error.message, extra={"action": "stop"})

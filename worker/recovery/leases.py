@@ -1,0 +1,48 @@
+"""Chunks whose worker fell silent go back to the queue.
+
+Their unfinished jobs have spent an attempt. A chunk that was lost twice is cut into single jobs,
+so that one that kills its worker dies alone; after `max_attempts` it is parked as failed, with
+the diagnosis.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy import Connection
+
+from db.queries import outcomes, recovery
+
+logger = logging.getLogger(__name__)
+
+#: Chunks put back in one round.
+_LIMIT = 500
+#: Losses of a chunk after which its jobs are tried one by one.
+_SPLIT_AFTER = 1
+
+_LOST = "the worker that ran it fell silent (killed, out of memory, or cut off)"
+
+
+def run(connection: Connection, *, max_attempts: int) -> int:
+    """Put back what expired; how many chunks."""
+    expired = recovery.expired_leases(connection, _LIMIT)
+    for chunk in expired:
+        recovery.charge_attempt(connection, chunk, _LOST)
+        open_jobs = recovery.open_lines(connection, chunk)
+        spent = [line for line, attempts in open_jobs if attempts >= max_attempts]
+        rest = [line for line, attempts in open_jobs if attempts < max_attempts]
+        if chunk.losses >= _SPLIT_AFTER or not rest:
+            recovery.replace_chunk(connection, chunk, rest)
+        else:
+            recovery.requeue_chunk(connection, chunk)
+        if spent:
+            recovery.park(connection, chunk, spent, f"{_LOST}, {max_attempts} times")
+        logger.warning(
+            "chunk %d was lost with %d unfinished jobs: queued again, %d given up",
+            chunk.id,
+            len(open_jobs),
+            len(spent),
+            extra={"action": "lease_expired"},
+        )
+    outcomes.settle(connection, [chunk.batch_id for chunk in expired])
+    return len(expired)

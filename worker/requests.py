@@ -1,0 +1,107 @@
+"""From a stored job to an engine's request, and from its outcome to what is stored. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+
+from db.errors import ParameterError
+from db.queries.outcomes import JobOutcome, SampleRow
+from db.records import ClaimedJob
+from db.sampling import merge
+from db.states import JobState
+from worker.engine.protocol import Cancelled, Completed, Failed, Outcome, Request, TokenLogprob
+from worker.run import Run
+
+
+def to_request(run: Run, job: ClaimedJob) -> Request | Failed:
+    """What the engine is asked. Failed where the stored line can't be asked at all."""
+    try:
+        stored: dict[str, Any] = orjson.loads(job.request)
+        params = merge(run.claim.params, stored.get("params", {}))
+    except (orjson.JSONDecodeError, ParameterError) as error:
+        return Failed("invalid_request", str(error))
+    seed = params.seed if params.seed is not None else seed_of(run.claim.batch_uid, job.line)
+    return Request(
+        id=run.request_id(job.line),
+        params=params,
+        seed=seed,
+        prompt=stored.get("prompt"),
+        messages=stored.get("messages"),
+    )
+
+
+def seed_of(batch_uid: str, line: int) -> int:
+    """The seed of a job that has none of its own: the same on every attempt and every worker."""
+    digest = hashlib.blake2b(f"{batch_uid}-{line}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def to_outcome(
+    run: Run, job: ClaimedJob, outcome: Outcome, *, max_attempts: int
+) -> JobOutcome | None:
+    """What to store; None for a cancelled request: its job is still open.
+
+    A failure that may pass another time queues the job again, until its attempts are spent.
+    """
+    if isinstance(outcome, Cancelled):
+        return None
+    if isinstance(outcome, Completed):
+        return JobOutcome(
+            chunk=run.claim.chunk,
+            token=run.claim.token,
+            batch=run.claim.batch,
+            line=job.line,
+            state=JobState.SUCCEEDED,
+            started_at=outcome.started_at + run.clock_offset,
+            prompt_tokens=outcome.prompt_tokens,
+            samples=tuple(
+                SampleRow(
+                    text=storable(sample.text),
+                    finish_reason=sample.finish_reason,
+                    completion_tokens=sample.completion_tokens,
+                    logprobs=_logprobs(sample.logprobs),
+                )
+                for sample in outcome.samples
+            ),
+        )
+    again = outcome.retriable and job.attempts + 1 < max_attempts
+    return JobOutcome(
+        chunk=run.claim.chunk,
+        token=run.claim.token,
+        batch=run.claim.batch,
+        line=job.line,
+        state=JobState.QUEUED if again else JobState.FAILED,
+        error_code=outcome.code,
+        error_message=storable(outcome.message),
+    )
+
+
+def storable(text: str) -> str:
+    """The text without what no database takes: NUL, and halves of surrogate pairs."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def backoff(failed_attempts: int) -> float:
+    """Seconds before the next attempt: none after no failure, then 1, 2, 4, … up to a minute."""
+    return 0.0 if failed_attempts == 0 else float(min(60, 2 ** (failed_attempts - 1)))
+
+
+def _logprobs(tokens: tuple[TokenLogprob, ...] | None) -> str | None:
+    if tokens is None:
+        return None
+    rows = [
+        {
+            "token": storable(token.token),
+            "token_id": token.token_id,
+            "logprob": token.logprob,
+            "top": [
+                {"token": storable(text), "token_id": number, "logprob": logprob}
+                for text, number, logprob in token.top
+            ],
+        }
+        for token in tokens
+    ]
+    return orjson.dumps(rows).decode()

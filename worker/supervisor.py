@@ -1,0 +1,144 @@
+"""One worker process per GPU, kept alive: `promptmill worker --gpus all`.
+
+Processes, not threads: a process holds one model on one device, and one that dies takes no other
+with it. A worker that can't even start ends them all, with its exit code; one that dies later is
+started again, ever later if it keeps dying.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from types import FrameType
+
+from db.errors import SettingsError
+from db.settings import Settings, variable
+
+#: A worker that ran for this long had started properly (seconds).
+_PROPER = 30.0
+_LONGEST_PAUSE = 60.0
+_LOOK = 0.2
+
+
+@dataclass
+class _Child:
+    device: str
+    process: subprocess.Popen[bytes]
+    started_at: float
+    deaths: int = 0
+    restart_at: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+
+class Supervisor:
+    """Starts the workers, hands signals on to them, and starts again those that die."""
+
+    def __init__(self, devices: list[str]) -> None:
+        self._pending: list[int] = []
+        self._stopping = False
+        self._exit_code = 0
+        self._children = [_start(device) for device in devices]
+
+    def run(self) -> int:
+        """Until every worker has ended; the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        while any(child.alive or child.restart_at for child in self._children):
+            time.sleep(_LOOK)
+            while self._pending:
+                self._tell(self._pending.pop(0))
+            for child in self._children:
+                if not child.alive:
+                    self._look_after(child)
+        return self._exit_code
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._pending.append(number)
+        self._stopping = True
+
+    def _look_after(self, child: _Child) -> None:
+        """A worker has ended: leave it, plan its restart, or restart it."""
+        if self._stopping:
+            child.restart_at = None
+        elif child.restart_at is not None:
+            if time.monotonic() >= child.restart_at:
+                _restart(child)
+        elif child.deaths == 0 and time.monotonic() - child.started_at < _PROPER:
+            _say(f"the worker on {child.device} could not start: stopping all")
+            self._stopping = True
+            self._exit_code = child.process.returncode or 1
+            self._tell(signal.SIGTERM)
+        else:
+            _schedule(child)
+
+    def _tell(self, number: int) -> None:
+        for child in self._children:
+            if child.alive:
+                child.process.send_signal(number)
+
+
+def supervise(config: Settings, gpus: str) -> int:
+    """Run workers on these GPUs (`all`, or `0,2`) until told to stop; the exit code."""
+    devices = _devices(gpus)
+    _say(f"{len(devices)} workers for {config.model}: {', '.join(devices)}")
+    return Supervisor(devices).run()
+
+
+def _devices(gpus: str) -> list[str]:
+    count = _gpu_count()
+    if gpus == "all":
+        if count == 0:
+            raise SettingsError("--gpus all: no GPU was found; use --device cpu")
+        return [f"cuda:{number}" for number in range(count)]
+    try:
+        numbers = [int(part) for part in gpus.split(",")]
+    except ValueError:
+        raise SettingsError(f"--gpus {gpus}: give 'all', or numbers as in 0,2") from None
+    missing = [number for number in numbers if not 0 <= number < count]
+    if missing or len(set(numbers)) != len(numbers):
+        raise SettingsError(f"--gpus {gpus}: there are {count} GPUs here, numbered from 0")
+    return [f"cuda:{number}" for number in numbers]
+
+
+def _gpu_count() -> int:
+    """Asked in a process of its own: this one must hold no GPU memory."""
+    answer = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return int(answer.stdout) if answer.returncode == 0 else 0
+
+
+def _start(device: str) -> _Child:
+    environment = {**os.environ, variable("device"): device}
+    # Own sessions: Ctrl-C reaches the supervisor, and it tells each child once.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worker"], env=environment, start_new_session=True
+    )
+    return _Child(device, process, time.monotonic())
+
+
+def _schedule(child: _Child) -> None:
+    child.deaths += 1
+    pause = min(_LONGEST_PAUSE, 2.0 ** min(child.deaths - 1, 10))
+    child.restart_at = time.monotonic() + pause
+    code = child.process.returncode
+    _say(f"the worker on {child.device} ended with code {code}: again in {pause:g} s")
+
+
+def _restart(child: _Child) -> None:
+    fresh = _start(child.device)
+    child.process, child.started_at, child.restart_at = fresh.process, fresh.started_at, None
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"promptmill worker: {text}\n")
