@@ -1,0 +1,346 @@
+"""The Python face: everything that the command line does, without the command line.
+
+from producer import Client
+
+client = Client()
+batch = client.submit(["One prompt", "Another"], model="openai-community/gpt2")
+client.wait(batch.id)
+for result in client.results(batch.id):
+    print(result.id, result.text)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import cached_property
+from itertools import chain
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Self
+
+from db import ids
+from db.database import Database
+from db.errors import BrokerUnavailable, NotFoundError, UsageError
+from db.queries import batches as batch_queries
+from db.queries import jobs as job_queries
+from db.queries import workers as worker_queries
+from db.queries.deletion import delete_batch
+from db.queries.results import Order as ResultOrder
+from db.records import Batch, Job, Worker
+from db.sampling import normalise
+from db.settings import Settings, settings
+from producer.model_files import canonical_model
+from producer.reading import BadLine, Line, parse_all, read
+from producer.results import Results
+from producer.submission import Order, Submission, send_messages, submit
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+#: What can be submitted: a path, URL or glob, several, or prompts and requests themselves.
+Source = str | PathLike[str] | Iterable[Any]
+
+
+class Client:
+    """One connection to promptmill's database and broker; threads may share it."""
+
+    def __init__(self, config: Settings | None = None) -> None:
+        """With no settings given, those of the environment. Raises SettingsError."""
+        self.settings = config or settings()
+
+    def submit(
+        self,
+        source: Source,
+        *,
+        model: str | None = None,
+        name: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        template: str | None = None,
+        format: str | None = None,  # noqa: A002 - the user's word for it
+        priority: int = 5,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        skip_invalid: bool = False,
+        ignore_line_model: bool = False,
+        on_progress: Callable[[int], None] = lambda _count: None,
+    ) -> Batch:
+        """Queue prompts; the batch, running or about to.
+
+        `source` is a path, URL or glob of a prompt file, or an iterable of prompts (text) and
+        requests (mappings). The same content under the same `name` or `idempotency_key` gives
+        the batch that exists. Raises InvalidInput with every bad line, and queues nothing then.
+        """
+        lines, repeatable = self._lines(source, template, format, params)
+        return self.submit_lines(
+            lines,
+            repeatable=repeatable,
+            model=model,
+            name=name,
+            params=params,
+            priority=priority,
+            metadata=metadata,
+            idempotency_key=idempotency_key,
+            skip_invalid=skip_invalid,
+            ignore_line_model=ignore_line_model,
+            on_progress=on_progress,
+        ).batch
+
+    def submit_files(
+        self,
+        sources: Iterable[str],
+        *,
+        template: str | None = None,
+        format: str | None = None,  # noqa: A002 - the user's word for it
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Submission:
+        """As `submit`, for several files in one batch; tells whether it is new."""
+        names = list(sources)
+        lines = self._reading(names, template, format, params)
+        return self.submit_lines(lines, repeatable="-" not in names, params=params, **options)
+
+    def submit_lines(
+        self,
+        lines: Callable[[], Iterable[Line | BadLine]],
+        *,
+        repeatable: bool,
+        model: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        on_progress: Callable[[int], None] = lambda _count: None,
+        **options: Any,
+    ) -> Submission:
+        """Submit validated lines; `lines()` is called again only if it is `repeatable`."""
+        chosen = model or self.settings.model
+        if chosen is None:
+            chosen, lines = _model_of_first(lines, repeatable)
+        order = Order(
+            model=canonical_model(chosen),
+            params=normalise(params or {}),
+            metadata=_checked_metadata(metadata or {}),
+            chunk_size=self.settings.chunk_size,
+            **options,
+        )
+        if not self.settings.embedded_broker:
+            self.ping_broker()
+        return submit(
+            self.database, self._send, order, lines, repeatable=repeatable, on_progress=on_progress
+        )
+
+    def status(self, id: str) -> Batch | Job:  # noqa: A002 - what users call it
+        """A batch by its id, or a job by `BATCH-LINE`. Raises NotFoundError."""
+        uid, line = ids.parse_id(id)
+        with self.database.read() as connection:
+            if line is None:
+                return batch_queries.get(connection, uid)
+            return job_queries.get_job(connection, uid, line)
+
+    def batch(self, id: str) -> Batch:  # noqa: A002 - what users call it
+        """A batch by its id. Raises NotFoundError, for a job's id too."""
+        uid, line = ids.parse_id(id)
+        if line is not None:
+            raise NotFoundError(f"'{id}' is a job: this takes a batch, such as {uid}")
+        with self.database.read() as connection:
+            return batch_queries.get(connection, uid)
+
+    def batches(self, limit: int = 20) -> list[Batch]:
+        """The newest batches, newest first."""
+        with self.database.read() as connection:
+            return batch_queries.newest(connection, limit)
+
+    def wait(
+        self,
+        id: str,  # noqa: A002 - what users call it
+        *,
+        on_progress: Callable[[Batch], None] = lambda _batch: None,
+        timeout: float | None = None,
+        poll: float = 0.5,
+    ) -> Batch:
+        """Block until the batch is finished; it. `on_progress` hears of it at every poll.
+
+        `timeout` and `poll` are in seconds. Raises TimeoutError.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            batch = self.batch(id)
+            on_progress(batch)
+            if batch.finished:
+                return batch
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"batch {id} is {batch.state} after {timeout:g} s")
+            time.sleep(poll)
+
+    def results(
+        self,
+        id: str,  # noqa: A002 - what users call it
+        *,
+        order: ResultOrder = "finished",
+        failed_only: bool = False,
+        with_request: bool = False,
+    ) -> Results:
+        """The finished jobs of a batch, also while it runs."""
+        return Results(
+            self.database,
+            self.batch(id),
+            order=order,
+            failed_only=failed_only,
+            with_request=with_request,
+        )
+
+    def cancel(self, id: str) -> Batch:  # noqa: A002 - what users call it
+        """Stop a batch; finished jobs stay. Idempotent."""
+        uid = self.batch(id).id
+        with self.database.write() as connection:
+            batch = batch_queries.begin_cancel(connection, uid)
+        with self.database.write() as connection:
+            batch_queries.finish_cancel(connection, batch.key)
+            return batch_queries.get(connection, uid)
+
+    def pause(self, id: str) -> Batch:  # noqa: A002 - what users call it
+        """Hold a batch back and free its workers. Idempotent."""
+        uid = self.batch(id).id
+        with self.database.write() as connection:
+            return batch_queries.pause(connection, uid)
+
+    def resume(self, id: str) -> Batch:  # noqa: A002 - what users call it
+        """Let a paused batch go on. Idempotent."""
+        uid = self.batch(id).id
+        with self.database.write() as connection:
+            batch = batch_queries.resume(connection, uid)
+        self._ring(batch)
+        return batch
+
+    def retry(self, id: str) -> int:  # noqa: A002 - what users call it
+        """Queue a batch's failed jobs again, or one by its job id; how many."""
+        uid, line = ids.parse_id(id)
+        with self.database.read() as connection:
+            batch = batch_queries.get(connection, uid)
+        count = self._retry_line(batch, line) if line is not None else self._retry_all(batch)
+        if count:
+            self._ring(batch)
+        return count
+
+    def delete(self, id: str) -> None:  # noqa: A002 - what users call it
+        """Delete a finished batch with its results. Raises ConflictError while it runs."""
+        with self.database.read() as connection:
+            batch = batch_queries.require_deletable(connection, self.batch(id).id)
+        delete_batch(self.database, batch.key)
+
+    def workers(self, *, within: float | None = None) -> list[Worker]:
+        """Workers that gave a sign of life in the last `within` seconds; default: one lease."""
+        with self.database.read() as connection:
+            return worker_queries.alive(connection, within=within or self.settings.lease)
+
+    def ping_broker(self) -> None:
+        """Raise BrokerUnavailable unless Redis answers."""
+        from worker.app import ping
+
+        ping(self._app)
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def database(self) -> Database:
+        """Raises DatabaseUnavailable or SchemaMismatch, saying what to do."""
+        database = Database(self.settings)
+        database.ready()
+        return database
+
+    @cached_property
+    def _app(self) -> Celery:
+        from worker.app import make_app
+
+        return make_app(self.settings)
+
+    def _send(self, messages: list[tuple[int, str, int]]) -> int:
+        from worker.app import send
+
+        return send(self._app, messages)
+
+    def _ring(self, batch: Batch) -> None:
+        # Where Redis is away, workers find the chunks by themselves.
+        with suppress(BrokerUnavailable):
+            send_messages(self.database, self._send, batch.key)
+
+    def _retry_all(self, batch: Batch) -> int:
+        count, after = 0, 0
+        while True:
+            with self.database.write() as connection:
+                lines = job_queries.failed_lines(connection, batch.key, after)
+                if not lines:
+                    return count
+                fresh = batch_queries.get(connection, batch.id)
+                count += job_queries.requeue(connection, fresh, lines, self.settings.chunk_size)
+            after = lines[-1]
+
+    def _retry_line(self, batch: Batch, line: int) -> int:
+        with self.database.write() as connection:
+            job_queries.get_job(connection, batch.id, line)
+            return job_queries.requeue(connection, batch, [line], 1)
+
+    def _lines(
+        self,
+        source: Source,
+        template: str | None,
+        given_format: str | None,
+        params: Mapping[str, Any] | None,
+    ) -> tuple[Callable[[], Iterable[Line | BadLine]], bool]:
+        if isinstance(source, str | PathLike):
+            name = str(source)
+            return self._reading([name], template, given_format, params), name != "-"
+        items = source
+        defaults = normalise(params or {})
+        return (
+            lambda: parse_all(
+                items,
+                template=template,
+                defaults=defaults,
+                max_prompt_bytes=self.settings.max_prompt_bytes,
+            ),
+            isinstance(items, list | tuple),
+        )
+
+    def _reading(
+        self,
+        names: list[str],
+        template: str | None,
+        given_format: str | None,
+        params: Mapping[str, Any] | None,
+    ) -> Callable[[], Iterable[Line | BadLine]]:
+        defaults = normalise(params or {})
+        return lambda: read(
+            names,
+            template=template,
+            format=given_format,
+            defaults=defaults,
+            max_prompt_bytes=self.settings.max_prompt_bytes,
+        )
+
+
+def _model_of_first(
+    lines: Callable[[], Iterable[Line | BadLine]], repeatable: bool
+) -> tuple[str, Callable[[], Iterable[Line | BadLine]]]:
+    """The model that the first line names, as in OpenAI's files; and the lines, whole again."""
+    stream = iter(lines())
+    first = next(stream, None)
+    if not isinstance(first, Line) or first.model is None:
+        raise UsageError("which model? give --model, or set PROMPTMILL_MODEL")
+    return first.model, lines if repeatable else lambda: chain([first], stream)
+
+
+def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """OpenAI's bounds, so that a batch fits both."""
+    if len(metadata) > 16:
+        raise UsageError(f"metadata has {len(metadata)} pairs: 16 at most")
+    for key, value in metadata.items():
+        if not 1 <= len(key) <= 64 or len(value) > 512:
+            raise UsageError(f"metadata '{key[:64]}': a key has 1 to 64 characters, a value 512")
+    return dict(metadata)

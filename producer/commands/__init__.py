@@ -1,0 +1,1 @@
+"""One file a command; `producer.cli` imports each when it is used."""

@@ -1,0 +1,32 @@
+"""`promptmill delete`."""
+
+from __future__ import annotations
+
+import click
+
+from producer.commands.options import batch_argument, json_option
+
+
+@click.command("delete")
+@batch_argument
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@json_option
+def command(batch: str, yes: bool, as_json: bool) -> None:
+    """Delete BATCH, its jobs and its results. It must be finished.
+
+    \b
+    Example:
+      promptmill delete bk3v9xq2h7mz --yes
+    """
+    from producer.client import Client
+    from producer.display import emit_json
+
+    with Client() as client:
+        found = client.batch(batch)
+        if not yes:
+            click.confirm(f"delete {batch} and its {found.done:,} results?", abort=True, err=True)
+        client.delete(batch)
+    if as_json:
+        emit_json({"batch": batch, "deleted": True})
+    else:
+        click.echo(f"{batch} deleted")

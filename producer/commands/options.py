@@ -1,0 +1,99 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def json_option(function: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(
+        function
+    )
+
+
+def batch_argument(function: F) -> F:
+    return click.argument("batch", shell_complete=complete_batches)(function)
+
+
+def complete_batches(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """The newest batches' ids, for the shell."""
+    from db.errors import PromptmillError
+    from producer.client import Client
+
+    try:
+        with Client() as client:
+            return [batch.id for batch in client.batches() if batch.id.startswith(incomplete)]
+    except PromptmillError:
+        return []
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """`key=value`."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        key, separator, rest = str(value).partition("=")
+        if not separator or not key:
+            self.fail(f"'{value}' is not key=value", param, ctx)
+        return key, rest
+
+
+def submit_options(function: F) -> F:
+    """What `submit` and `run` take alike."""
+    for option in reversed(_SUBMIT_OPTIONS):
+        function = option(function)
+    return function
+
+
+_SUBMIT_OPTIONS = (
+    click.argument("files", nargs=-1, required=True, metavar="FILE..."),
+    click.option("-m", "--model", help="Hub id or local folder. Default: PROMPTMILL_MODEL."),
+    click.option("--name", help="Same name and content: the batch that exists."),
+    click.option("--idempotency-key", metavar="KEY", help="Same key: the batch that exists."),
+    click.option(
+        "-p",
+        "--param",
+        "params",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Generation parameter for every line that has none; repeat it.",
+    ),
+    click.option(
+        "--template",
+        metavar="TEXT",
+        help="Make prompts of columns, as in 'Translate: {text}' (csv, parquet, jsonl).",
+    ),
+    click.option(
+        "--format",
+        "format",
+        type=click.Choice(["jsonl", "txt", "csv", "tsv", "parquet"]),
+        help="The files' format, where the name does not tell it.",
+    ),
+    click.option(
+        "--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="9 is sooner."
+    ),
+    click.option("--skip-invalid", is_flag=True, help="Bad lines fail; the rest runs."),
+    click.option(
+        "--ignore-line-model", is_flag=True, help="Run lines that name another model, too."
+    ),
+    click.option(
+        "--metadata", multiple=True, type=Pair(), help="Your own label; repeat it, up to 16."
+    ),
+)
+
+
+def parameters(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """`--param` options as a mapping. Raises ParameterError."""
+    from db.sampling import parse_assignment
+
+    return dict(parse_assignment(text) for text in assignments)

@@ -1,0 +1,30 @@
+"""`promptmill pause`."""
+
+from __future__ import annotations
+
+import click
+
+from producer.commands.options import batch_argument, json_option
+
+
+@click.command("pause")
+@batch_argument
+@json_option
+def command(batch: str, as_json: bool) -> None:
+    """Hold BATCH back and free its workers; what is half done runs again later.
+
+    \b
+    Example:
+      promptmill pause bk3v9xq2h7mz
+    """
+    from producer.client import Client
+    from producer.display import emit_json
+    from producer.documents import batch_document
+    from producer.progress import summary
+
+    with Client() as client:
+        found = client.pause(batch)
+    if as_json:
+        emit_json(batch_document(found))
+    else:
+        click.echo(f"{found.id} {summary(found)}")

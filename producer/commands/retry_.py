@@ -1,0 +1,33 @@
+"""`promptmill retry`."""
+
+from __future__ import annotations
+
+import click
+
+from producer.commands.options import batch_argument, json_option
+
+
+@click.command("retry")
+@batch_argument
+@click.option("--job", type=click.IntRange(1), metavar="LINE", help="Only this job.")
+@json_option
+def command(batch: str, job: int | None, as_json: bool) -> None:
+    """Queue the failed jobs of BATCH again, with all their attempts before them.
+
+    Lines that were invalid stay failed: they would be invalid again.
+
+    \b
+    Examples:
+      promptmill retry bk3v9xq2h7mz
+      promptmill retry bk3v9xq2h7mz --job 42
+    """
+    from db.ids import job_id
+    from producer.client import Client
+    from producer.display import emit_json
+
+    with Client() as client:
+        count = client.retry(batch if job is None else job_id(batch, job))
+    if as_json:
+        emit_json({"batch": batch, "retried": count})
+    else:
+        click.echo(f"{batch}: {count:,} jobs queued again")

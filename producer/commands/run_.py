@@ -1,0 +1,166 @@
+"""`promptmill run`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from db.records import Batch
+from producer.commands.options import json_option, parameters, submit_options
+from producer.commands.worker_options import WORKER_OPTIONS, worker_environment, worker_options
+
+if TYPE_CHECKING:
+    from producer.client import Client
+
+
+@click.command("run")
+@submit_options
+@worker_options
+@click.option("-o", "--output", metavar="FILE", help="Write the results here.")
+@click.option(
+    "--output-format",
+    type=click.Choice(["jsonl", "csv", "parquet", "openai"]),
+    help="Default: what the output's name says, else jsonl.",
+)
+@click.option("--table", is_flag=True, help="Show the results as a table.")
+@click.option("--fresh", is_flag=True, help="Run it again, though it was run before.")
+@json_option
+def command(
+    files: tuple[str, ...],
+    params: tuple[str, ...],
+    metadata: tuple[tuple[str, str], ...],
+    output: str | None,
+    output_format: str | None,
+    table: bool,
+    fresh: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Run FILES of prompts from start to end: queue them, generate here, write the results.
+
+    By default all of it is private to this machine: SQLite and a small Redis-compatible server
+    in PROMPTMILL_HOME, and one worker process. Run the same command again after Ctrl-C or a
+    crash, and it goes on where it stopped. Exit 1 if a job failed.
+
+    \b
+    Examples:
+      promptmill run prompts.jsonl --model openai-community/gpt2 -o results.jsonl
+      promptmill run reviews.csv --template 'Review: {text}\nSentiment:' -m M -o labels.csv
+    """
+    from producer.client import Client
+    from producer.documents import batch_document
+    from producer.exporting import check_output, export
+    from producer.progress import counting, summary
+
+    check_output(output, output_format)
+    given = {name: options.pop(name) for name in WORKER_OPTIONS}
+    environment = worker_environment(model=options["model"], **given)
+    with Client() as client:
+        options["name"] = options["name"] or _name(files, fresh)
+        with counting("reading") as on_progress:
+            done = client.submit_files(
+                files,
+                params=parameters(params),
+                metadata=dict(metadata),
+                on_progress=on_progress,
+                **options,
+            )
+        batch = done.batch
+        if not done.created:
+            _tell_of_earlier(batch)
+        if not batch.finished:
+            environment = {**environment, "PROMPTMILL_MODEL": batch.model}
+            batch = _generate(client, batch, environment, new=done.created)
+        if table or (output is None and not as_json):
+            _show(client, batch, table)
+        if output is not None:
+            export(client, batch, output=output, given_format=output_format, in_order=True,
+                   with_prompt=True)  # fmt: skip
+    if as_json:
+        from producer.display import emit_json
+
+        emit_json({**batch_document(batch), "output": output})
+    else:
+        click.echo(f"{batch.id} {summary(batch)}", err=True)
+        if output is not None:
+            click.echo(f"results: {output}", err=True)
+    if batch.succeeded < batch.total:
+        sys.exit(1)
+
+
+def _name(files: tuple[str, ...], fresh: bool) -> str:
+    """What makes the same command find its batch again."""
+    import os
+    import time
+
+    name = "run " + " ".join(os.path.abspath(file) if file != "-" else file for file in files)  # noqa: PTH100 - globs and URLs are no paths
+    return f"{name[-160:]} {time.time():.3f}" if fresh else name[-200:]
+
+
+def _tell_of_earlier(batch: Batch) -> None:
+    from producer.display import note
+
+    if batch.finished:
+        note(f"this was run before, as {batch.id}; --fresh runs it again")
+    else:
+        note(f"going on with {batch.id}: {batch.done:,} of {batch.total:,} are done")
+
+
+def _generate(client: Client, batch: Batch, environment: dict[str, str], *, new: bool) -> Batch:
+    """Have a worker of our own until the batch is finished; Ctrl-C stops both.
+
+    A worker that can't even start takes a `new` batch with it: nothing is left half done.
+    """
+    from db.errors import PromptmillError
+    from producer.display import note
+    from producer.local_worker import LocalWorker, log_path
+    from producer.progress import BatchProgress
+
+    grace = client.settings.grace
+    worker = LocalWorker(environment, log_path(client.settings.home))
+    try:
+        with BatchProgress(batch) as progress:
+
+            def on_progress(now: Batch) -> None:
+                progress(now)
+                worker.check()
+
+            return client.wait(batch.id, on_progress=on_progress, poll=0.2)
+    except KeyboardInterrupt:
+        note(f"stopping: finishing for up to {grace:g} s; Ctrl-C again to stop now")
+        raise
+    except PromptmillError:
+        if new and client.batch(batch.id).started_at is None:
+            client.cancel(batch.id)
+            client.delete(batch.id)
+        raise
+    finally:
+        _stop(worker, grace)
+
+
+def _stop(worker: Any, grace: float) -> None:
+    from producer.display import note
+
+    try:
+        worker.stop(grace + 15)
+    except KeyboardInterrupt:
+        worker.hurry()
+        worker.stop(15)
+        note("stopped: the same command goes on where this one ended")
+        raise
+
+
+def _show(client: Client, batch: Batch, as_table: bool) -> None:
+    from producer.display import emit_json, for_people
+    from producer.results_table import print_table
+
+    results = client.results(batch.id, order="input", with_request=True)
+    if as_table or for_people():
+        print_table(results)
+    else:
+        from producer.export.jsonl import document
+
+        for result in results:
+            emit_json(document(result))

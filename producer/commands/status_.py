@@ -1,0 +1,77 @@
+"""`promptmill status`."""
+
+from __future__ import annotations
+
+import click
+
+from db.records import Batch, Job
+from producer.commands.options import complete_batches, json_option
+
+
+@click.command("status")
+@click.argument("id", shell_complete=complete_batches)
+@json_option
+def command(id: str, as_json: bool) -> None:  # noqa: A002 - click names it after the argument
+    """Show where the batch ID stands, or one job of it (ID-LINE).
+
+    \b
+    Examples:
+      promptmill status bk3v9xq2h7mz
+      promptmill status bk3v9xq2h7mz-42 --json
+    """
+    from producer.client import Client
+    from producer.display import emit_json
+    from producer.documents import batch_document, job_document
+
+    with Client() as client:
+        found = client.status(id)
+    if as_json:
+        emit_json(batch_document(found) if isinstance(found, Batch) else job_document(found))
+    elif isinstance(found, Batch):
+        _show_batch(found)
+    else:
+        _show_job(found)
+
+
+def _show_batch(batch: Batch) -> None:
+    from producer.display import clock, facts
+
+    share = f" ({batch.done / batch.total:.0%})" if batch.total else ""
+    facts(
+        [
+            ("batch", batch.id),
+            ("name", batch.name),
+            ("model", batch.model),
+            ("state", batch.state),
+            ("done", f"{batch.done:,} of {batch.total:,}{share}"),
+            ("succeeded", f"{batch.succeeded:,}"),
+            ("failed", f"{batch.failed:,}"),
+            ("cancelled", f"{batch.cancelled:,}" if batch.cancelled else None),
+            ("expired", f"{batch.expired:,}" if batch.expired else None),
+            ("tokens", f"{batch.prompt_tokens:,} in, {batch.completion_tokens:,} out"),
+            ("created", clock(batch.created_at)),
+            ("started", clock(batch.started_at)),
+            ("finished", clock(batch.finished_at)),
+        ]
+    )
+
+
+def _show_job(job: Job) -> None:
+    from producer.display import clock, facts
+
+    facts(
+        [
+            ("job", job.id),
+            ("custom_id", job.custom_id),
+            ("state", job.state),
+            ("attempts", job.attempts),
+            ("worker", job.worker),
+            ("started", clock(job.started_at)),
+            ("finished", clock(job.finished_at)),
+            ("tokens", f"{job.prompt_tokens or 0:,} in, {job.completion_tokens or 0:,} out"),
+            ("error", f"{job.error_code}: {job.error_message}" if job.error_code else None),
+        ]
+    )
+    for sample in job.samples:
+        number = f" {sample['sample']}" if len(job.samples) > 1 else ""
+        click.echo(f"\ntext{number} ({sample['finish_reason']}):\n{sample['text']}")

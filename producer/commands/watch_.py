@@ -1,0 +1,48 @@
+"""`promptmill watch`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from db.records import Batch
+from producer.commands.options import batch_argument, json_option
+
+
+@click.command("watch")
+@batch_argument
+@click.option("--interval", type=click.FloatRange(0.1), default=0.5, show_default=True, help="s")
+@json_option
+def command(batch: str, interval: float, as_json: bool) -> None:
+    """Follow BATCH until it is finished; exit 1 if a job failed.
+
+    With --json, print the batch at every change.
+
+    \b
+    Example:
+      promptmill watch bk3v9xq2h7mz
+    """
+    from producer.client import Client
+    from producer.display import emit_json
+    from producer.documents import batch_document
+    from producer.following import follow
+    from producer.progress import summary
+
+    with Client() as client:
+        found = client.batch(batch)
+        if as_json:
+            last: Batch | None = None
+
+            def tell(now: Batch) -> None:
+                nonlocal last
+                if now != last:
+                    emit_json(batch_document(now))
+                last = now
+
+            found = client.wait(found.id, on_progress=tell, poll=interval)
+        else:
+            found = follow(client, found, poll=interval)
+            click.echo(f"{found.id} {summary(found)}")
+    if found.succeeded < found.total:
+        sys.exit(1)

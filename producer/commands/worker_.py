@@ -1,0 +1,38 @@
+"""`promptmill worker`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from producer.commands.worker_options import worker_environment, worker_options
+
+
+@click.command("worker")
+@worker_options
+@click.option("-m", "--model", help="Hub id or local folder. Default: PROMPTMILL_MODEL.")
+@click.option(
+    "--gpus", metavar="all|0,2", help="One worker process per GPU, under a small supervisor."
+)
+@click.option("--grace", type=click.FloatRange(0), help="Seconds to finish in when stopped.")
+@click.option("--slots", type=click.IntRange(1, 256), help="Chunks held at once.")
+@click.option(
+    "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO."
+)
+def command(gpus: str | None, **options: object) -> None:
+    """Serve a model: take chunks from its queue, generate, store the results.
+
+    Start as many as you like, on as many hosts as you like. The first Ctrl-C (SIGTERM) finishes
+    what can be finished within the grace and hands the rest back; the second one stops now.
+    The same as 'celery -A worker.app worker' with the settings in the environment.
+
+    \b
+    Examples:
+      promptmill worker --model openai-community/gpt2 --device cuda:1
+      promptmill worker --model openai-community/gpt2 --gpus all
+    """
+    environment = {**os.environ, **worker_environment(**options)}
+    arguments = [sys.executable, "-m", "worker", *([f"--gpus={gpus}"] if gpus else [])]
+    os.execve(sys.executable, arguments, environment)  # noqa: S606 - our own interpreter and module

@@ -1,0 +1,58 @@
+"""The worker's options: each is a setting under another name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--engine", help="transformers (default) or echo."),
+    click.option("--device", metavar="auto|cpu|cuda:N", help="Default: auto."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        help="Default: auto, as the checkpoint says.",
+    ),
+    click.option("--revision", help="Commit, branch or tag of a hub model."),
+    click.option(
+        "--trust-remote-code", is_flag=True, help="Run code that comes with the model. Careful."
+    ),
+    click.option("--max-concurrency", type=click.IntRange(1), help="Requests run at once."),
+    click.option(
+        "--kv-memory-fraction",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Share of free memory for the KV cache.",
+    ),
+)
+
+
+#: The names under which click hands them over.
+WORKER_OPTIONS = (
+    "engine", "device", "dtype", "revision", "trust_remote_code", "max_concurrency",
+    "kv_memory_fraction",
+)  # fmt: skip
+
+
+def worker_options(function: F) -> F:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def worker_environment(**options: object) -> dict[str, str]:
+    """The options that were given, as settings. Raises SettingsError for a bad value."""
+    from db.settings import settings, variable
+    from producer.model_files import canonical_model
+
+    given = {
+        name: value for name, value in options.items() if value is not None and value is not False
+    }
+    model = given.get("model") or settings().model
+    if model is not None:
+        given["model"] = canonical_model(str(model))
+    settings().with_(**given)
+    return {variable(name): str(value) for name, value in given.items()}

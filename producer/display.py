@@ -1,0 +1,98 @@
+"""What people see: lines, tables and progress on standard error; data on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import orjson
+
+from db.errors import PromptmillError
+
+#: Columns of a table that goes to a file.
+_UNSEEN_WIDTH = 140
+
+
+def fail(error: PromptmillError) -> None:
+    """Say what went wrong, in one line; a refused file tells of its first bad lines too."""
+    click.echo(f"promptmill: {error.message}", err=True)
+    for bad in getattr(error, "bad", [])[1:20]:
+        click.echo(f"  {bad.message}", err=True)
+
+
+def note(text: str) -> None:
+    """A remark for people: not data, so never on standard output."""
+    click.echo(text, err=True)
+
+
+def emit_json(value: object) -> None:
+    """One JSON value a line, for programs."""
+    click.echo(orjson.dumps(value).decode())
+
+
+def for_people() -> bool:
+    """Whether somebody looks at standard output."""
+    return sys.stdout.isatty()
+
+
+def iso(seconds: float | None) -> str | None:
+    """Unix seconds as ISO 8601 in UTC."""
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return moment.replace("+00:00", "Z")
+
+
+def clock(seconds: float | None) -> str:
+    """Unix seconds as this machine's people read them."""
+    if seconds is None:
+        return "–"
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """`3 s`, `4 min 5 s`, `2 h 3 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{max(0.0, seconds):.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, always: bool = False) -> None:
+    """Print a table that fits the terminal; tab-separated lines where nobody looks.
+
+    `always` draws it all the same: somebody asked for a table.
+    """
+    if not (for_people() or always):
+        for row in rows:
+            click.echo("\t".join(_plain(cell) for cell in row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    Console(width=None if for_people() else _UNSEEN_WIDTH).print(drawn)
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> None:
+    """`name  value` lines, the names in one column."""
+    known = [(name, value) for name, value in pairs if value is not None]
+    width = max((len(name) for name, _ in known), default=0)
+    for name, value in known:
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def _plain(cell: Any) -> str:
+    return "" if cell is None else str(cell).replace("\t", " ").replace("\n", " ")

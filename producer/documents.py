@@ -1,0 +1,78 @@
+"""Records as JSON documents: what `--json` prints. Names here are promises to programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from db.records import Batch, Job, Worker
+from producer.display import iso
+
+
+def batch_document(batch: Batch) -> dict[str, Any]:
+    return {
+        "id": batch.id,
+        "object": "batch",
+        "name": batch.name,
+        "model": batch.model,
+        "queue": batch.queue,
+        "state": batch.state,
+        "priority": batch.priority,
+        "params": batch.params,
+        "metadata": batch.metadata,
+        "counts": {
+            "total": batch.total,
+            "done": batch.done,
+            "succeeded": batch.succeeded,
+            "failed": batch.failed,
+            "cancelled": batch.cancelled,
+            "expired": batch.expired,
+        },
+        "tokens": {"prompt": batch.prompt_tokens, "completion": batch.completion_tokens},
+        "created_at": iso(batch.created_at),
+        "started_at": iso(batch.started_at),
+        "finished_at": iso(batch.finished_at),
+    }
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    error = {"code": job.error_code, "message": job.error_message} if job.error_code else None
+    return {
+        "id": job.id,
+        "object": "job",
+        "batch": job.batch,
+        "line": job.line,
+        "custom_id": job.custom_id,
+        "state": job.state,
+        "attempts": job.attempts,
+        "worker": job.worker,
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
+        "tokens": {"prompt": job.prompt_tokens, "completion": job.completion_tokens},
+        "request": job.request,
+        "samples": job.samples,
+        "error": error,
+    }
+
+
+def worker_document(worker: Worker) -> dict[str, Any]:
+    return {
+        "name": worker.name,
+        "host": worker.host,
+        "pid": worker.pid,
+        "queue": worker.queue,
+        "engine": worker.engine,
+        "model": worker.model,
+        "revision": worker.revision,
+        "device": worker.device,
+        "dtype": worker.dtype,
+        "parameters": worker.parameters,
+        "kv_tokens": worker.kv_tokens,
+        "capacity": worker.capacity,
+        "in_flight": worker.in_flight,
+        "jobs": worker.jobs,
+        "tokens": {"prompt": worker.prompt_tokens, "completion": worker.completion_tokens},
+        "tokens_per_second": round(worker.tokens_per_second, 2),
+        "started_at": iso(worker.started_at),
+        "heartbeat_at": iso(worker.heartbeat_at),
+        "silent_for": round(worker.silent_for, 2),
+    }

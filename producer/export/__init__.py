@@ -1,0 +1,9 @@
+"""Results as files: JSON Lines, CSV, Parquet or OpenAI batch output, in constant memory.
+
+A file appears whole or not at all: an error, a full disk or Ctrl-C leaves what was there.
+"""
+
+from producer.export.formats import FORMATS, ExportFormat, format_of
+from producer.export.writer import write
+
+__all__ = ["FORMATS", "ExportFormat", "format_of", "write"]

@@ -1,0 +1,132 @@
+"""OpenAI batch output: a line a job, whose body is what the endpoint would have answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import orjson
+
+from db.records import Batch, Result
+from db.states import JobState
+from producer.export.fields import request_of
+from producer.export.openai_logprobs import chat_logprobs, completion_logprobs
+
+#: Failures that the request itself is to blame for: HTTP 400 at OpenAI.
+REFUSED = frozenset(
+    {
+        "bad_chat",
+        "bad_prompt",
+        "bad_stop_token",
+        "empty_prompt",
+        "invalid_request",
+        "no_chat_template",
+        "prompt_too_long",
+    }
+)
+
+_NEVER_RUN = {
+    JobState.CANCELLED: ("batch_cancelled", "This request was not run: its batch was cancelled."),
+    JobState.EXPIRED: ("batch_expired", "This request was not run before its batch expired."),
+}
+
+
+def lines(results: Iterable[Result], batch: Batch | None) -> Iterator[bytes]:
+    """The samples of a job must follow each other, as `db.queries.results.stream` gives them.
+
+    Raises ValueError where the results came without their requests.
+    """
+    defaults = batch.params if batch is not None else {}
+    for _, samples in groupby(results, key=attrgetter("id")):
+        yield orjson.dumps(_line(list(samples), defaults), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _line(samples: Sequence[Result], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    job = samples[0]
+    response: dict[str, Any] | None = None
+    error: dict[str, str | None] | None = None
+    if job.state == JobState.SUCCEEDED:
+        response = _response(job, 200, _body(samples, defaults))
+    elif job.state in _NEVER_RUN:
+        code, message = _NEVER_RUN[job.state]
+        error = {"code": code, "message": message}
+    elif job.error_code in REFUSED:
+        response = _response(job, 400, {"error": _refusal(job)})
+    else:
+        error = {"code": job.error_code, "message": job.error_message}
+    return {
+        "id": f"batch_req_{job.id}",
+        "custom_id": job.custom_id if job.custom_id is not None else job.id,
+        "response": response,
+        "error": error,
+    }
+
+
+def _response(job: Result, status: int, body: dict[str, Any]) -> dict[str, Any]:
+    return {"status_code": status, "request_id": f"req_{job.id}", "body": body}
+
+
+def _refusal(job: Result) -> dict[str, Any]:
+    return {
+        "message": job.error_message,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": job.error_code,
+    }
+
+
+def _body(samples: Sequence[Result], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    job = samples[0]
+    if job.request is None:
+        raise ValueError("the openai format needs results with their requests")
+    request = request_of(job)
+    chat = "messages" in request
+    start = 0 if chat else _text_start(request, defaults)
+    return {
+        "id": f"{'chatcmpl' if chat else 'cmpl'}-{job.id}",
+        "object": "chat.completion" if chat else "text_completion",
+        "created": int(job.finished_at or 0),
+        "model": job.model,
+        "choices": [
+            _chat_choice(sample) if chat else _completion_choice(sample, start)
+            for sample in samples
+        ],
+        "usage": _usage(samples),
+        "system_fingerprint": job.revision,
+    }
+
+
+def _text_start(request: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
+    """Where in the text the generated part begins: `echo` puts the prompt before it."""
+    params = {**defaults, **request.get("params", {})}
+    return len(request["prompt"]) if params.get("echo") else 0
+
+
+def _chat_choice(sample: Result) -> dict[str, Any]:
+    return {
+        "index": sample.sample,
+        "message": {"role": "assistant", "content": sample.text, "refusal": None},
+        "logprobs": chat_logprobs(sample.logprobs),
+        "finish_reason": sample.finish_reason,
+    }
+
+
+def _completion_choice(sample: Result, start: int) -> dict[str, Any]:
+    return {
+        "index": sample.sample,
+        "text": sample.text,
+        "logprobs": completion_logprobs(sample.logprobs, start),
+        "finish_reason": sample.finish_reason,
+    }
+
+
+def _usage(samples: Sequence[Result]) -> dict[str, int]:
+    prompt = samples[0].prompt_tokens or 0
+    completion = sum(sample.completion_tokens or 0 for sample in samples)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }

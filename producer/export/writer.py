@@ -1,0 +1,61 @@
+"""Write a stream of results to where it shall go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from os import PathLike, fspath
+
+from db.records import Batch, Result
+from producer.export import csv_table, jsonl, openai_batch
+from producer.export.formats import ExportFormat, check_packing, packing_of
+from producer.export.output import Sink, opened
+from producer.export.packing import Packer, packer
+
+#: Bytes that are gathered before they are packed and written.
+_CHUNK = 1 << 18
+
+
+def write(
+    results: Iterable[Result],
+    output: str | PathLike[str] | None,
+    *,
+    format: ExportFormat,  # noqa: A002 - the user's word for it
+    batch: Batch | None = None,
+    raw: bool = False,
+) -> int:
+    """Write every result; how many records: a sample each, in `openai` a job each.
+
+    `output` is a path, an fsspec URL, or None or `-` for standard output. A name that ends in
+    `.gz` or `.zst` is compressed. `batch` names the batch in a Parquet file's metadata, and
+    tells `openai` its parameters. `raw` leaves CSV cells as they are, formulas or not.
+
+    The target appears whole at the end or stays as it was; standard output and devices get the
+    bytes as they come. Raises OutputError, BrokenPipeError as it is, and what `results` raises.
+    """
+    place = None if output is None else fspath(output)
+    check_packing(place, format)
+    with opened(place) as sink:
+        if format == "parquet":
+            from producer.export import parquet
+
+            return parquet.write(results, sink, batch)
+        packing = packer(packing_of(place))
+        if format == "jsonl":
+            return _write_lines(jsonl.lines(results), sink, packing)
+        if format == "csv":
+            lines = csv_table.lines(results, raw=raw)
+            return _write_lines(lines, sink, packing, csv_table.header())
+        return _write_lines(openai_batch.lines(results, batch), sink, packing)
+
+
+def _write_lines(lines: Iterator[bytes], sink: Sink, packing: Packer, header: bytes = b"") -> int:
+    count = 0
+    waiting = bytearray(header)
+    for line in lines:
+        waiting += line
+        count += 1
+        if len(waiting) >= _CHUNK:
+            sink.write(packing.compress(bytes(waiting)))
+            waiting.clear()
+    sink.write(packing.compress(bytes(waiting)) + packing.flush())
+    return count

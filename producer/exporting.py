@@ -1,0 +1,51 @@
+"""Results of a batch to a file or to standard output, for `results` and `run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from db.records import Batch
+from producer.export import format_of, write
+from producer.progress import counting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from db.records import Result
+    from producer.client import Client
+
+
+def check_output(output: str | None, given_format: str | None) -> None:
+    """Raise UsageError now for what would fail after hours of work."""
+    format_of(output, given_format)
+
+
+def export(
+    client: Client,
+    batch: Batch,
+    *,
+    output: str | None,
+    given_format: str | None,
+    in_order: bool,
+    failed_only: bool = False,
+    with_prompt: bool = False,
+) -> int:
+    """Write what the batch has finished so far; the records written. Raises OutputError."""
+    chosen = format_of(output, given_format)
+    results = client.results(
+        batch.id,
+        order="input" if in_order else "finished",
+        failed_only=failed_only,
+        # An OpenAI line says whether it answers a chat: that is in the request.
+        with_request=with_prompt or chosen == "openai",
+    )
+    with counting("writing") as on_progress:
+        lines = _counted(iter(results), on_progress)
+        return write(lines, output, format=chosen, batch=batch)
+
+
+def _counted(results: Iterator[Result], tell: Callable[[int], None]) -> Iterator[Result]:
+    for count, result in enumerate(results, start=1):
+        if count % 1000 == 0:
+            tell(count)
+        yield result

@@ -1,0 +1,84 @@
+"""A worker as a child process: what `promptmill run` generates with.
+
+It ends with its parent, however that dies: it holds the other end of a pipe.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from db.errors import EngineError, PromptmillError, UsageError
+
+#: Bytes of its log's end that may hold the reason of its death.
+_TAIL = 4096
+_MARK = "promptmill worker: "
+
+
+class LocalWorker:
+    """One worker process; its log goes to a file."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        """`environment`: settings besides this process's own."""
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "worker", "--leave-with-parent"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **environment},
+                # Ctrl-C reaches the parent, which tells the child once.
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def check(self) -> None:
+        """Raise with the reason if it has ended by itself."""
+        code = self._process.poll()
+        if code is not None:
+            raise self._death(code)
+
+    def stop(self, patience: float) -> None:
+        """Have it finish, for `patience` seconds at most, then end it."""
+        self._process.terminate()
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def hurry(self) -> None:
+        """A second word: hand back what is unfinished, and end."""
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def _death(self, code: int) -> PromptmillError:
+        reason = _last_word(self.log) or f"it ended with code {code}"
+        message = f"the worker could not go on: {reason} (its log: {self.log})"
+        return UsageError(message) if code == UsageError.exit_code else EngineError(message)
+
+
+def _last_word(log: Path) -> str | None:
+    """The last line that the worker said itself."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    said = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)]
+    return said[-1] if said else None
+
+
+def log_path(home: Path) -> Path:
+    """A fresh log for this process's worker."""
+    return home / "logs" / f"worker-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"

@@ -1,0 +1,226 @@
+"""A model's files on this machine, found and judged without torch or transformers."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from db.errors import UsageError
+
+ChatTemplateState = Literal["present", "absent", "unknown"]
+
+#: Characters between two slashes of a model's name, at most: no file system takes more.
+MAX_PART = 255
+
+#: Parts of letters, digits and -_.:@+, divided by single slashes: hub ids, hosted models'
+#: names and paths alike.
+_PLAUSIBLE = re.compile(r"/?[A-Za-z0-9_.:@+-]+(?:/[A-Za-z0-9_.:@+-]+)*")
+
+_INDEX = "model.safetensors.index.json"
+
+#: Any of these files holds a tokenizer.
+_TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+    "tekken.json",
+)
+
+
+def canonical_model(model: str) -> str:
+    """The name that a model's queue and results go by.
+
+    A folder of this machine becomes its absolute, resolved path; a hub id, a hosted model's
+    name, or an absolute path that only the workers may have, stays as it is. Raises UsageError
+    for what can be none of these.
+    """
+    longest = max(map(len, model.split("/")))
+    if not model or longest > MAX_PART or not model.isprintable():
+        raise UsageError(
+            f"model {model[:60]!a}: not a model's name: give a hub id, as in "
+            "openai-community/gpt2, or a local folder"
+        )
+    path = Path(model)
+    try:
+        if path.is_dir():
+            return str(path.resolve())
+        if path.exists():
+            raise UsageError(f"model {model}: this is a file: give the folder that holds it")
+    except OSError as error:
+        raise UsageError(f"model {model}: {error.strerror}: let your user read it") from None
+    if "://" in model:
+        raise UsageError(f"model {model}: this is a URL: give the hub id alone, as in org/name")
+    if model.startswith(("./", "../", "~")) or model in (".", ".."):
+        raise UsageError(f"model {model}: no such folder: check the path or give a hub id")
+    if not _PLAUSIBLE.fullmatch(model):
+        raise UsageError(
+            f"model {model}: neither a folder that exists nor a hub id: check the spelling, "
+            "as in openai-community/gpt2"
+        )
+    return model
+
+
+def find_model_folder(model: str, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder with the model's files, or None where this machine has none.
+
+    A local folder is itself; a hub id is looked up in the Hugging Face cache: the snapshot that
+    `main` names, else the newest one. Downloads nothing.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        return folder.resolve()
+    cached = hub_cache(environment) / f"models--{model.replace('/', '--')}"
+    main = cached / "refs" / "main"
+    if main.is_file():
+        revision = main.read_text(encoding="ascii", errors="replace").strip()
+        snapshot = cached / "snapshots" / revision
+        if revision and snapshot.is_dir():
+            return snapshot
+    snapshots = [entry for entry in cached.glob("snapshots/*") if entry.is_dir()]
+    return max(snapshots, key=lambda entry: entry.stat().st_mtime, default=None)
+
+
+def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where Hugging Face's libraries keep what they downloaded; the same rules as theirs."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if value := environment.get(name):
+            return Path(value).expanduser()
+    if home := environment.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    caches = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "huggingface" / "hub"
+
+
+def chat_template_state(
+    model: str, environment: Mapping[str, str] = os.environ
+) -> ChatTemplateState:
+    """Whether the model can render a chat.
+
+    `unknown` where its files are not here, can't be read, or hold named templates without a
+    default: then the worker finds out.
+    """
+    folder = find_model_folder(model, environment)
+    if folder is None:
+        return "unknown"
+    if (folder / "chat_template.jinja").is_file():
+        return "present"
+    try:
+        found = [
+            _stored_template(folder / name)
+            for name in ("chat_template.json", "tokenizer_config.json")
+        ]
+    except (OSError, ValueError):
+        return "unknown"
+    if "present" in found:
+        return "present"
+    if "unknown" in found or any(folder.glob("additional_chat_templates/*.jinja")):
+        return "unknown"
+    return "absent" if _has_tokenizer(folder) and not _is_opaque(folder) else "unknown"
+
+
+def _stored_template(file: Path) -> ChatTemplateState:
+    """What the `chat_template` of a JSON file says: a template, or several by name."""
+    template = _object(file).get("chat_template") if file.is_file() else None
+    if isinstance(template, list):
+        named = {entry.get("name") for entry in template if isinstance(entry, dict)}
+        return "present" if "default" in named else "unknown"
+    if isinstance(template, dict):
+        return "present" if "default" in template else "unknown"
+    return "present" if template else "absent"
+
+
+def _is_opaque(folder: Path) -> bool:
+    """Whether a template may lie in a file that only a model library reads."""
+    return (folder / "tekken.json").is_file() or any(folder.glob("*.gguf"))
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _TOKENIZERS)
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """The file's JSON object. Raises OSError, or ValueError where it is none."""
+    content = orjson.loads(file.read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError(f"{file.name} is not a JSON object")
+    return content
+
+
+def weights_bytes(folder: Path) -> int:
+    """Bytes of the model's weights as stored; 0 where there are none.
+
+    Counts one copy: the sharded safetensors of the index, else `model.safetensors`, else all
+    safetensors, else PyTorch's .bin files.
+    """
+    return sum(file.stat().st_size for file in _weights(folder) if file.is_file())
+
+
+def _weights(folder: Path) -> list[Path]:
+    if (folder / _INDEX).is_file():
+        with suppress(OSError, ValueError):  # `is_complete` tells of a broken index
+            return _shards(folder)
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The files that the index names. Raises OSError or ValueError where it can't be read."""
+    shards = _object(folder / _INDEX).get("weight_map")
+    if not isinstance(shards, dict):
+        raise ValueError(f"{_INDEX} has no weight_map")
+    return [folder / name for name in sorted(set(map(str, shards.values())))]
+
+
+def is_complete(folder: Path) -> list[str]:
+    """What keeps the folder from being loaded, each in one line with what to do; [] if nothing."""
+    return [
+        *_config_problems(folder / "config.json"),
+        *_weight_problems(folder),
+        *_tokenizer_problems(folder),
+    ]
+
+
+def _config_problems(file: Path) -> list[str]:
+    if not file.is_file():
+        return [f"{file}: missing: download the whole model, or check the folder"]
+    try:
+        _object(file)
+    except (OSError, ValueError) as error:
+        return [f"{file}: can't be read ({error}): download it again"]
+    return []
+
+
+def _tokenizer_problems(folder: Path) -> list[str]:
+    if _has_tokenizer(folder):
+        return []
+    return [f"{folder}: no tokenizer (tokenizer.json): download the model's tokenizer files"]
+
+
+def _weight_problems(folder: Path) -> list[str]:
+    if (folder / _INDEX).is_file():
+        try:
+            missing = [shard.name for shard in _shards(folder) if not shard.is_file()]
+        except (OSError, ValueError) as error:
+            return [f"{folder / _INDEX}: can't be read ({error}): download it again"]
+        return [f"{folder}: {name} is missing: download the model again" for name in missing]
+    weights = sorted(folder.glob("*.safetensors"))
+    if weights:
+        return [
+            f"{file}: points nowhere or is empty: download the model again"
+            for file in weights
+            if not file.is_file() or not file.stat().st_size
+        ]
+    if any(folder.glob("*.bin")):
+        return [f"{folder}: only PyTorch .bin weights, which can run code: get its safetensors"]
+    return [f"{folder}: no weights (*.safetensors): download the whole model"]

@@ -1,0 +1,71 @@
+"""Lines of an OpenAI batch file: `{"custom_id", "method", "url", "body"}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from producer.reading.keys import nearest
+from producer.reading.texts import Refusal, kind, shown
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+
+_KEYS = ("custom_id", "method", "url", "body")
+
+#: Keys of a body that say how the call is booked or delivered, not what is generated.
+_BOOKKEEPING = frozenset({"stream", "store", "user", "metadata"})
+
+
+def is_line(item: Mapping[str, Any]) -> bool:
+    """Whether an object is meant as a line of an OpenAI batch file."""
+    return "body" in item or ("url" in item and "method" in item)
+
+
+def unwrap(item: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The endpoint, and the body as a completion or chat; Refusal where they don't fit."""
+    for key in item:
+        if key not in _KEYS:
+            raise Refusal(
+                f"unknown key {shown(key)} in an OpenAI batch line: {nearest(key, _KEYS)}"
+            )
+    if item.get("custom_id") is None:
+        raise Refusal("an OpenAI batch line needs a custom_id: give each line its own")
+    if item.get("method") != "POST":
+        raise Refusal(f"the method is {shown(item.get('method'))}: it must be 'POST'")
+    url, body = item.get("url"), item.get("body")
+    if url not in (CHAT, COMPLETIONS):
+        raise Refusal(f"the url is {shown(url)}: it must be {CHAT} or {COMPLETIONS}")
+    if not isinstance(body, Mapping):
+        raise Refusal(f"the body is {kind(body)}: it must be an object")
+    wanted, other = ("messages", "prompt") if url == CHAT else ("prompt", "messages")
+    if body.get(wanted) is None or body.get(other) is not None:
+        raise Refusal(f"a body for {url} needs '{wanted}' and no '{other}'")
+    return str(url), _request(body)
+
+
+def _request(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body without its bookkeeping, and with a lone prompt taken out of its list."""
+    _check_bookkeeping(body)
+    request = {key: value for key, value in body.items() if key not in _BOOKKEEPING}
+    prompt = request.get("prompt")
+    if isinstance(prompt, list):
+        if len(prompt) != 1:
+            raise Refusal(f"the prompt is a list of {len(prompt)}: give each its own line")
+        request["prompt"] = prompt[0]
+    for key in ("custom_id", "params"):
+        if key in request:
+            raise Refusal(f"unknown key '{key}' in the body of an OpenAI batch line: move it out")
+    return request
+
+
+def _check_bookkeeping(body: Mapping[str, Any]) -> None:
+    for key, why in (("stream", "a batch has no stream"), ("store", "nothing is kept elsewhere")):
+        value = body.get(key)
+        if value is not None and value is not False:
+            raise Refusal(f"'{key}' is {shown(value)}: {why}, remove it or set it to false")
+    user, metadata = body.get("user"), body.get("metadata")
+    if user is not None and not isinstance(user, str):
+        raise Refusal(f"'user' is {kind(user)}: it must be text")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise Refusal(f"'metadata' is {kind(metadata)}: it must be an object")

@@ -1,0 +1,168 @@
+"""Sources to requests: find, open, tell the format, decode, validate; one item at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import IO, Any
+
+from db.errors import InputError
+from producer.reading import formats
+from producer.reading.csv_table import csv_items
+from producer.reading.formats import Format
+from producer.reading.jsonl import jsonl_items
+from producer.reading.lines import BadLine, Line
+from producer.reading.parquet_table import parquet_items
+from producer.reading.plain import text_items
+from producer.reading.requests import RequestParser
+from producer.reading.sources import Source, find, reading
+from producer.reading.streams import (
+    BrokenStream,
+    chunks,
+    compression_of,
+    decompress,
+    peek,
+    spool,
+)
+from producer.reading.template import TEXT_COLUMN, Template, no_such_column
+from producer.reading.texts import DEFAULT_MAX_PROMPT_BYTES
+
+#: What a number counts, in messages.
+_UNITS: dict[Format, str] = {
+    "jsonl": "line",
+    "txt": "line",
+    "csv": "record",
+    "tsv": "record",
+    "parquet": "row",
+}
+
+
+def read(
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    template: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    format: str | None = None,  # noqa: A002 - the option's name
+    max_prompt_bytes: int = DEFAULT_MAX_PROMPT_BYTES,
+) -> Iterator[Line | BadLine]:
+    """Every request of the sources, in order, in constant memory.
+
+    A source is a path, a glob, a URL or '-'. `defaults` are the batch's parameters as
+    `db.sampling.normalise` returned them: a line's own are validated together with them.
+    `format` overrides what the names say. Raises UsageError for a bad template or format and
+    InputError for a source that isn't there, at once; InputError while reading for a file that
+    is empty, binary, cut off, or has not the template's columns.
+    """
+    parser = RequestParser(_template(template), defaults, max_prompt_bytes)
+    forced = None if format is None else formats.by_word(format)
+    return _read_all(find(sources), parser, forced)
+
+
+def parse(
+    item: object,
+    *,
+    source: str,
+    number: int,
+    template: str | Template | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    max_prompt_bytes: int = DEFAULT_MAX_PROMPT_BYTES,
+    unit: str = "item",
+) -> Line | BadLine:
+    """One request that is decoded already: a text, or a mapping as a JSON line would hold.
+
+    `unit` is what `number` counts, for messages. Raises UsageError for a bad template only.
+    """
+    parser = RequestParser(_template(template), defaults, max_prompt_bytes)
+    return parser.parse(item, source, number, unit)
+
+
+def parse_all(
+    items: Iterable[object],
+    *,
+    template: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    max_prompt_bytes: int = DEFAULT_MAX_PROMPT_BYTES,
+) -> Iterator[Line | BadLine]:
+    """As `parse`, for every item of a stream, numbered from 1."""
+    parser = RequestParser(_template(template), defaults, max_prompt_bytes)
+    for number, item in enumerate(items, start=1):
+        yield parser.parse(item, "<items>", number, "item")
+
+
+@lru_cache(maxsize=16)
+def _template(template: str | Template | None) -> Template | None:
+    return Template.parse(template) if isinstance(template, str) else template
+
+
+def _read_all(
+    found: Sequence[Source], parser: RequestParser, forced: Format | None
+) -> Iterator[Line | BadLine]:
+    total = 0
+    for source in found:
+        before = total
+        for request in _read_one(source, parser, forced):
+            total += 1
+            yield request
+        if total == before and source.named:
+            raise InputError(f"{source.name}: is empty: give it at least one request")
+    if not total:
+        raise InputError(f"{found[0].name}: is empty, like every file that matches: check them")
+
+
+def _read_one(
+    source: Source, parser: RequestParser, forced: Format | None
+) -> Iterator[Line | BadLine]:
+    name = source.name
+    with reading(name), source.open() as raw:
+        format_, items = _decode(source, raw, parser.template, forced)
+        unit = _UNITS[format_]
+        for number, item in items:
+            yield parser.parse(item, name, number, unit)
+
+
+def _decode(
+    source: Source, raw: IO[bytes], template: Template | None, forced: Format | None
+) -> tuple[Format, Iterator[tuple[int, object]]]:
+    """The source's format, and its numbered items."""
+    name = source.name
+    suffix, packing = formats.by_name(source.path)
+    head, stream = peek(chunks(raw))
+    packing = packing or compression_of(head)
+    if packing is not None:
+        head, stream = peek(decompress(stream, packing))
+    format_ = forced or formats.by_content(name, suffix, head)
+    match format_:
+        case "jsonl":
+            return format_, jsonl_items(stream, name)
+        case "txt":
+            _check_text_template(template, name)
+            return format_, text_items(stream, name)
+        case "csv" | "tsv":
+            delimiter = "," if format_ == "csv" else "\t"
+            return format_, csv_items(stream, name, delimiter, template)
+        case "parquet":
+            in_place = raw if packing is None and raw.seekable() else None
+            return format_, _parquet(in_place, stream, name, template)
+
+
+def _check_text_template(template: Template | None, name: str) -> None:
+    for column in template.columns if template else ():
+        if column != TEXT_COLUMN:
+            raise InputError(f"{name}: {no_such_column(column, (TEXT_COLUMN,))}")
+
+
+def _parquet(
+    file: IO[bytes] | None, stream: Iterator[bytes], name: str, template: Template | None
+) -> Iterator[tuple[int, object]]:
+    """Parquet is read from its end: what can't be sought goes to a temporary file first."""
+    if file is not None:
+        file.seek(0)
+        yield from parquet_items(file, name, template)
+        return
+    try:
+        spooled = spool(stream)
+    except BrokenStream as broken:
+        raise broken.in_file(name) from None
+    with spooled:
+        yield from parquet_items(spooled, name, template)

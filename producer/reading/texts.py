@@ -1,0 +1,104 @@
+"""Checks on one piece of text, and how values are named to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+#: What a prompt may take, in bytes of UTF-8; the setting PROMPTMILL_MAX_PROMPT_BYTES changes it.
+DEFAULT_MAX_PROMPT_BYTES = 2 * 2**20
+
+#: Characters of a custom_id, at most.
+MAX_CUSTOM_ID = 256
+
+_SHOWN = 60
+
+
+class Refusal(Exception):
+    """One request is bad; the message says what is wrong and what to do."""
+
+    @property
+    def reason(self) -> str:
+        return str(self.args[0])
+
+
+def kind(value: object) -> str:
+    """A value's type as a person who writes JSON calls it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return f"a {type(value).__name__}"
+
+
+def shown(value: object) -> str:
+    """A value for a message: printable, in one line, cut short."""
+    text = ascii(value[: _SHOWN + 1]) if isinstance(value, str) else ascii(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def check_text(text: str, what: str) -> int:
+    """The text's size in bytes of UTF-8; Refusal where a database could not store it."""
+    if "\0" in text:
+        raise Refusal(
+            f"{what} has a NUL character at position {text.index(chr(0))}: "
+            "PostgreSQL can't store it, remove it"
+        )
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise Refusal(
+            f"{what} has a lone surrogate (\\u{ord(text[error.start]):04x}) at position "
+            f"{error.start}: it is not valid Unicode, remove it or write the whole pair"
+        ) from None
+
+
+def check_prompt(prompt: object, limit: int) -> str:
+    """The prompt itself; Refusal unless it is a storable text of 1 … `limit` bytes."""
+    if not isinstance(prompt, str):
+        raise Refusal(f"the prompt is {kind(prompt)}: it must be text, in quotes")
+    if not prompt:
+        raise Refusal("the prompt is empty: give it text or remove it")
+    check_size(check_text(prompt, "the prompt"), limit, "the prompt")
+    return prompt
+
+
+def check_size(size: int, limit: int, what: str) -> None:
+    """Refusal where `size` bytes are more than `limit`."""
+    if size > limit:
+        raise Refusal(
+            f"{what} has {size:,} bytes, more than {limit:,}: "
+            "shorten it or raise PROMPTMILL_MAX_PROMPT_BYTES"
+        )
+
+
+def check_custom_id(value: object) -> str | None:
+    """The custom_id, None where it is null; Refusal unless it is a text of 1 … 256 characters."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise Refusal(f"custom_id is {kind(value)}: it must be text, in quotes")
+    if not 1 <= len(value) <= MAX_CUSTOM_ID:
+        raise Refusal(f"custom_id has {len(value)} characters: it must have 1 to {MAX_CUSTOM_ID}")
+    check_text(value, "custom_id")
+    return value
+
+
+def check_model(value: object) -> str | None:
+    """The model's name, None where it is null; Refusal unless it is a non-empty text."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        what = "empty" if value == "" else kind(value)
+        raise Refusal(f"the model is {what}: name one, or leave it out")
+    check_text(value, "the model's name")
+    return value

@@ -1,0 +1,51 @@
+"""Results as Python values: an iterator of typed records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from db.database import Database
+from db.queries.results import Order, stream
+from db.records import Batch, Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Results:
+    """The finished jobs of a batch, a record a sample; iterate as often as you like.
+
+    Each iteration is a new look: while the batch runs, a later one finds more.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        batch: Batch,
+        *,
+        order: Order,
+        failed_only: bool,
+        with_request: bool,
+    ) -> None:
+        self.batch = batch
+        self._database = database
+        self._order: Order = order
+        self._failed_only = failed_only
+        self._with_request = with_request
+
+    def __iter__(self) -> Iterator[Result]:
+        return stream(
+            self._database,
+            self.batch,
+            order=self._order,
+            failed_only=self._failed_only,
+            with_request=self._with_request,
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """All of them in memory, a row a sample. Needs pandas (`promptmill[pandas]`)."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(result) for result in self])

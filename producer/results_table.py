@@ -1,0 +1,49 @@
+"""Results as a table for people: the prompt's end, the text, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from db.records import Result
+from producer.display import table
+
+#: Characters of a prompt and of a text that a table shows.
+_PROMPT, _TEXT = 120, 400
+
+
+def print_table(results: Iterable[Result]) -> None:
+    """One row a sample. The results need their requests."""
+    columns = ["line", "custom_id", "prompt", "text", "tokens", "end"]
+    table(columns, map(_row, results), always=True)
+
+
+def _row(result: Result) -> tuple[Any, ...]:
+    failed = result.text is None
+    text = f"{result.error_code}: {result.error_message}" if failed else result.text
+    return (
+        result.line,
+        result.custom_id,
+        _end(_prompt(result.request), _PROMPT),
+        _start((text or "").strip("\n"), _TEXT),
+        result.completion_tokens,
+        result.finish_reason or result.state,
+    )
+
+
+def _prompt(request: str | None) -> str:
+    """A completion's prompt, or a chat's last message."""
+    stored = orjson.loads(request or "{}")
+    if "messages" in stored:
+        return str(stored["messages"][-1].get("content", ""))
+    return str(stored.get("prompt", ""))
+
+
+def _end(text: str, length: int) -> str:
+    return text if len(text) <= length else "…" + text[1 - length :]
+
+
+def _start(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
