@@ -1,0 +1,71 @@
+# `make` lists what there is. Everything below works the same with `make -j`.
+
+#: PYTHON     the Python, 3.11 or later, that .venv is made with (python3)
+#: MODEL      a hub id or a local folder for the demo (Gemma 3 270M, from PyPI)
+#: OUTPUT     where the demo's results go (results/demo.jsonl)
+#: TESTS      which tests: a file, a folder, file::test (tests)
+#: PIP_FLAGS  more options for pip install, such as another index
+PYTHON ?= python3
+MODEL ?=
+OUTPUT ?= results/demo.jsonl
+TESTS ?= tests
+PIP_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+WEIGHTS := models/gemma3-270m
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+# Two pips must not write one environment at once.
+.NOTPARALLEL:
+.PHONY: help demo test check format clean
+
+help: ## List the targets and what can be set
+	@echo 'make TARGET [NAME=value …]'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@echo 'names:'
+	@awk -F '#: ' '/^#: / {print "  " $$2}' Makefile
+
+demo: $(VENV)/.demo $(if $(MODEL),,$(WEIGHTS)/config.json) ## Generate text for every prompt in examples/, with a real model
+	@mkdir -p "$(dir $(OUTPUT))"
+	$(BIN)/promptmill run examples/prompts.jsonl --model "$(or $(MODEL),$(WEIGHTS))" --output "$(OUTPUT)" --table
+
+test: $(VENV)/.dev ## Run the tests
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/.dev ## Lint, formatting, types and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Mend what lint and formatting can mend by themselves
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Remove the environment and every cache; weights and results stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path ./models -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each of these files says that a step is done for the pyproject.toml and constraints.txt of its
+# time, so that the next run skips it.
+
+$(VENV)/.made:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "promptmill needs Python 3.11 or later, and '$(PYTHON)' is none: make PYTHON=/path/to/python3" >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[worker,embedded,demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[worker,embedded,pandas,dev]'
+	@touch $@
+
+$(WEIGHTS)/config.json: | $(VENV)/.demo
+	$(BIN)/python examples/fetch_weights.py $(WEIGHTS)
