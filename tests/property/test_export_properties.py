@@ -1,0 +1,135 @@
+"""What holds for any text: it comes back from every format as it was."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from db.records import Result
+from producer.export import ExportFormat, write
+from producer.export.csv_table import FORMULA_STARTS, guarded
+from tests.support.results import result
+
+#: What a database can hold: any Unicode scalars but NUL.
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+chats = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": texts}),
+    min_size=1,
+    max_size=3,
+)
+
+samples = st.builds(
+    result,
+    line=st.integers(1, 2**31 - 1),
+    custom_id=st.none() | texts,
+    text=texts,
+    error_message=st.none() | texts,
+    request=st.fixed_dictionaries({"prompt": texts}) | st.fixed_dictionaries({"messages": chats}),
+)
+
+Row = dict[str, Any]
+
+
+def read_jsonl(file: Path) -> list[Row]:
+    return [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
+
+
+def read_csv(file: Path) -> list[Row]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        return [{**row, "line": int(row["line"])} for row in csv.DictReader(opened, strict=True)]
+
+
+def read_parquet(file: Path) -> list[Row]:
+    rows: list[Row] = pq.read_table(file).to_pylist()
+    return rows
+
+
+def written(
+    results: list[Result], format_: ExportFormat, read: Callable[[Path], list[Row]]
+) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "out"
+        assert write(results, target, format=format_, raw=True) == len(results)
+        return read(target)
+
+
+def request_of(sample: Result) -> Row:
+    assert sample.request is not None
+    request: Row = json.loads(sample.request)
+    return request
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(samples, max_size=4))
+def test_given_any_texts_when_written_as_jsonl_then_they_come_back(results: list[Result]) -> None:
+    rows = written(results, "jsonl", read_jsonl)
+    assert [(row["line"], row["custom_id"], row["text"]) for row in rows] == [
+        (sample.line, sample.custom_id, sample.text) for sample in results
+    ]
+    for row, sample in zip(rows, results, strict=True):
+        assert {key: row[key] for key in request_of(sample)} == request_of(sample)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(samples, max_size=4))
+def test_given_any_texts_when_written_as_raw_csv_then_they_come_back(results: list[Result]) -> None:
+    rows = written(results, "csv", read_csv)
+    # CSV has one way to write an empty cell.
+    assert [(row["line"], row["custom_id"], row["text"]) for row in rows] == [
+        (sample.line, sample.custom_id or "", sample.text) for sample in results
+    ]
+    for row, sample in zip(rows, results, strict=True):
+        request = request_of(sample)
+        if "prompt" in request:
+            assert row["prompt"] == request["prompt"]
+        else:
+            assert json.loads(row["prompt"]) == request["messages"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(samples, max_size=4))
+def test_given_any_texts_when_written_as_parquet_then_they_come_back(results: list[Result]) -> None:
+    rows = written(results, "parquet", read_parquet)
+    assert [(row["line"], row["custom_id"], row["text"]) for row in rows] == [
+        (sample.line, sample.custom_id, sample.text) for sample in results
+    ]
+    for row, sample in zip(rows, results, strict=True):
+        request = request_of(sample)
+        assert row["prompt"] == request.get("prompt")
+        assert json.loads(row["messages"] or "null") == request.get("messages")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(samples, max_size=4, unique_by=lambda sample: sample.line))
+def test_given_any_texts_when_written_for_openai_then_they_come_back(results: list[Result]) -> None:
+    rows = written(results, "openai", read_jsonl)
+    for row, sample in zip(rows, results, strict=True):
+        (choice,) = row["response"]["body"]["choices"]
+        text = choice["message"]["content"] if "message" in choice else choice["text"]
+        assert text == sample.text
+        assert row["custom_id"] == (sample.id if sample.custom_id is None else sample.custom_id)
+
+
+@given(texts)
+@example("=1")
+@example("'=1")
+def test_given_any_cell_when_guarded_then_it_starts_no_formula_and_loses_nothing(text: str) -> None:
+    cell = guarded(text)
+    assert isinstance(cell, str)
+    assert cell[:1] not in FORMULA_STARTS
+    assert cell in (text, "'" + text)
+
+
+@pytest.mark.parametrize("number", [-1, -0.5, None])
+def test_given_a_number_when_guarded_then_it_is_left_alone(number: float | None) -> None:
+    assert guarded(number) == number

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from db.errors import SettingsError
+from worker.engine.protocol import EngineConfig
+from worker.engine.registry import create, engine_names
+
+
+def test_given_an_unknown_name_when_created_then_the_nearest_is_offered() -> None:
+    with pytest.raises(SettingsError, match="did you mean 'transformers'"):
+        create("transformer", EngineConfig("m"))
+
+
+def test_given_a_name_like_none_when_created_then_all_are_listed() -> None:
+    with pytest.raises(SettingsError, match="known: echo, transformers"):
+        create("zzz", EngineConfig("m"))
+
+
+@pytest.mark.parametrize("name", engine_names())
+def test_given_an_unknown_option_when_created_then_it_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match="no option 'colour'"):
+        create(name, EngineConfig("m", options={"colour": "red"}))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("latency", "-1"), ("latency", "soon"), ("capacity", "0"), ("faults", "x")],
+)
+def test_given_a_bad_option_of_echo_when_created_then_it_is_named(option: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=option):
+        create("echo", EngineConfig("m", options={option: value}))
+
+
+def test_given_the_echo_engine_when_used_then_no_model_library_is_imported() -> None:
+    program = (
+        "import sys; from worker.engine.registry import create;"
+        "from worker.engine.protocol import EngineConfig;"
+        "create('echo', EngineConfig('m')).start();"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_given_a_missing_library_when_created_then_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("worker.engine.transformers")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(SettingsError, match=r"promptmill\[worker\]"):
+        create("transformers", EngineConfig("m"))
