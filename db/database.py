@@ -14,9 +14,16 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, Row, create_engine, event, inspect, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
-from db.errors import DatabaseError, DatabaseUnavailable, SchemaMismatch
+from db.errors import DatabaseError, DatabaseUnavailable, SchemaMismatch, ValueRefused
 from db.schema import REVISIONS
 from db.settings import Settings, redact
 
@@ -33,6 +40,7 @@ class Database:
         self._settings = settings
         self.url = settings.effective_database_url
         self.engine = _engine(self.url, pool_size)
+        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
 
     @property
     def dialect(self) -> str:
@@ -86,8 +94,13 @@ class Database:
             yield
         except (OperationalError, InterfaceError) as error:
             raise _translate(error, redact(self.url)) from error
+        except (DataError, IntegrityError) as error:
+            raise ValueRefused(f"database {redact(self.url)}: {_cause(error)}") from error
         except SQLAlchemyError as error:
             raise DatabaseError(f"database {redact(self.url)}: {_cause(error)}") from error
+        except self._driver_error as error:
+            # Only COPY talks to the driver without SQLAlchemy in between.
+            raise _translate(error, redact(self.url)) from error
 
 
 def _engine(url: str, pool_size: int) -> Engine:
@@ -137,17 +150,17 @@ def _mismatch(found: str | None, url: str) -> str:
     )
 
 
-def _cause(error: SQLAlchemyError) -> str:
+def _cause(error: Exception) -> str:
     cause: BaseException = error
     if isinstance(error, DBAPIError) and error.orig is not None:
         cause = error.orig
     return " ".join(str(cause).split()) or type(cause).__name__
 
 
-def _translate(error: DBAPIError, url: str) -> DatabaseError:
+def _translate(error: Exception, url: str) -> DatabaseError:
     cause = _cause(error)
     if "disk is full" in cause or "No space left" in cause:
-        return DatabaseError(f"database {url}: the disk is full: free some space, then go on")
+        return DatabaseUnavailable(f"database {url}: the disk is full: free some space, then go on")
     if "readonly" in cause or "read-only" in cause:
-        return DatabaseError(f"database {url} is read-only: make it writable, then go on")
+        return DatabaseUnavailable(f"database {url} is read-only: make it writable, then go on")
     return DatabaseUnavailable(f"can't use database {url}: {cause}")

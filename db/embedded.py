@@ -34,9 +34,9 @@ from db.redis_server import (
     find_server,
     ping,
     require_server,
+    settled,
     start,
     stop,
-    wait_ready,
 )
 
 __all__ = ["Server", "broker_url", "embedded_broker", "find_server", "socket_path"]
@@ -105,13 +105,14 @@ def _claim(users: IO[str], home: Path, server: Path | None) -> None:
     with _reported(directory):
         alone = _alone(users)
         fcntl.flock(users, fcntl.LOCK_SH)
-        answer = ping(path)
+        answer = settled(path)
         if answer is Answer.ABSENT:
             _check_host(directory, alone)
             start(require_server(server), path, directory)
-    if answer is Answer.BUSY and (failure := wait_ready(path)):
+    if answer is Answer.BUSY:
         raise BrokerUnavailable(
-            f"the server at {path}: {failure}; end it (its process id: {directory}/server.pid)"
+            f"the server at {path} does not answer: end it (its process id is in "
+            f"{directory / 'server.pid'}) and try again"
         )
 
 

@@ -8,7 +8,8 @@
     │   ├── NotFoundError           no such batch, job or model
     │   └── ConflictError           the request contradicts what is stored
     ├── DatabaseError               the database refused or broke
-    │   ├── DatabaseUnavailable     it can't be reached
+    │   ├── DatabaseUnavailable     it can't be used now: unreachable, full or read-only
+    │   ├── ValueRefused            it does not take one of the values
     │   └── SchemaMismatch          its schema is older or newer than this program
     ├── BrokerUnavailable           Redis can't be reached
     ├── OutputError                 the results can't be written
@@ -65,7 +66,11 @@ class DatabaseError(PromptmillError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database can't be reached."""
+    """The database can't be used now."""
+
+
+class ValueRefused(DatabaseError):
+    """The database does not take one of the values."""
 
 
 class SchemaMismatch(DatabaseError):

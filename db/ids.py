@@ -25,7 +25,7 @@ def job_id(uid: str, line: int) -> str:
 def parse_id(text: str) -> tuple[str, int | None]:
     """`BATCH` or `BATCH-42` as batch id and line. Raises NotFoundError for any other text."""
     uid, dash, line = text.strip().partition("-")
-    if _UID.match(uid) is None or (dash and not re.fullmatch(r"[1-9]\d{0,9}", line)):
+    if _UID.match(uid) is None or (dash and not re.fullmatch(r"[1-9][0-9]{0,9}", line)):
         raise NotFoundError(
             f"'{text}' is no batch or job id: a batch is like bk3v9xq2h7mz, its job 42 is "
             "bk3v9xq2h7mz-42; 'promptmill list' shows yours"

@@ -30,6 +30,7 @@ START_TIMEOUT = 30.0
 #: Seconds that a stop may take.
 STOP_TIMEOUT = 10.0
 
+#: A server that is killed may lose the messages of its last two seconds; they are sent again.
 _OPTIONS = {
     "--port": "0",
     "--unixsocketperm": "700",
@@ -156,17 +157,15 @@ def start(server: Server, path: Path, directory: Path) -> None:
     )
 
 
-def wait_ready(path: Path, process: subprocess.Popen[bytes] | None = None) -> str | None:
-    """Wait until it serves; returns why it does not (it ended, or START_TIMEOUT has passed)."""
+def settled(path: Path) -> Answer:
+    """Who listens there once it is not BUSY any more; BUSY if it is for START_TIMEOUT.
+
+    A server is busy while it reads its old messages, and for a moment while it ends.
+    """
     deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline:
-        ended = process is not None and process.poll() is not None
-        if ping(path) is Answer.READY:
-            return None
-        if ended:
-            return "it ended at once"
+    while (answer := ping(path)) is Answer.BUSY and time.monotonic() < deadline:
         time.sleep(0.01)
-    return f"no answer in {START_TIMEOUT:.0f} s"
+    return answer
 
 
 def ping(path: Path) -> Answer:
@@ -227,12 +226,25 @@ def _launch(server: Server, path: Path, directory: Path) -> str | None:
         )
     # Reaped whenever it ends: it may outlive this call and die before this process.
     threading.Thread(target=process.wait, name="embedded-broker-reaper", daemon=True).start()
-    failure = wait_ready(path, process)
+    failure = _wait_ready(path, process)
     if failure is None:
         return None
     process.kill()
     process.wait()
     return _last_line(log) or failure
+
+
+def _wait_ready(path: Path, process: subprocess.Popen[bytes]) -> str | None:
+    """Wait until this process serves; returns why it does not."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        if ping(path) is Answer.READY:
+            return None
+        if ended:
+            return "it ended at once"
+        time.sleep(0.01)
+    return f"no answer in {START_TIMEOUT:.0f} s"
 
 
 def _ask(path: Path, command: bytes, timeout: float) -> str:

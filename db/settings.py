@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,13 +22,16 @@ from db.errors import SettingsError
 
 PREFIX = "PROMPTMILL_"
 
+_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):.*@", re.DOTALL)
+_QUERY_PASSWORD = re.compile(r"([?&]\w*pass\w*=)[^&]*", re.IGNORECASE)
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     #: Where the embedded database and broker keep their files.
     home: Path = Path("~/.promptmill")
@@ -137,16 +141,19 @@ def settings() -> Settings:
     except ValidationError as error:
         raise SettingsError(_describe(error)) from None
     except ValueError as error:  # pydantic-settings: a value that is not JSON where JSON is due
-        raise SettingsError(f"a {PREFIX}* setting is not valid JSON: {error}") from None
+        field = re.search(r'field "(\w+)"', str(error))
+        name = variable(field[1]) if field else PREFIX + "*"
+        raise SettingsError(f"{name}: is not valid JSON") from None
 
 
 def redact(url: str) -> str:
-    """The URL without its password, fit for a log or a message."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """The URL without its password, fit for a log or a message.
+
+    Not by a URL parser: the libraries that connect take passwords with `#`, `/` or `[`, at which
+    a parser stops and the password is shown.
+    """
+    hidden = _PASSWORD.sub(r"\1:***@", url)
+    return _QUERY_PASSWORD.sub(r"\1***", hidden)
 
 
 def variable(field: str) -> str:
@@ -161,11 +168,12 @@ def _describe(error: ValidationError) -> str:
     return f"{name}: {reason[:1].lower()}{reason[1:]}"
 
 
-def _refuse_unknown(names: object) -> None:
+def _refuse_unknown(names: Iterable[str]) -> None:
     """A misspelt setting would silently do nothing: refuse it, and offer the nearest."""
-    known = {variable(field) for field in Settings.model_fields}
-    for name in sorted(n for n in names if n.startswith(PREFIX)):  # type: ignore[attr-defined]
-        if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f": did you mean {near[0]}?" if near else ": see docs/settings.md"
+    known = sorted(field.upper() for field in Settings.model_fields)
+    for name in sorted(n for n in names if n.startswith(PREFIX)):
+        given = name.removeprefix(PREFIX)
+        if given not in known:
+            near = difflib.get_close_matches(given, known, n=1)
+            hint = f": did you mean {PREFIX}{near[0]}?" if near else ": see docs/settings.md"
             raise SettingsError(f"unknown setting {name}{hint}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from db.records import Batch
-from producer.export import format_of, write
+from producer.export import check_target, format_of, write
 from producer.progress import counting
 
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def check_output(output: str | None, given_format: str | None) -> None:
-    """Raise UsageError now for what would fail after hours of work."""
+    """Raise UsageError or OutputError now for what would fail after hours of work."""
     format_of(output, given_format)
+    check_target(output)
 
 
 def export(
@@ -29,6 +30,7 @@ def export(
     in_order: bool,
     failed_only: bool = False,
     with_prompt: bool = False,
+    raw: bool = False,
 ) -> int:
     """Write what the batch has finished so far; the records written. Raises OutputError."""
     chosen = format_of(output, given_format)
@@ -41,7 +43,7 @@ def export(
     )
     with counting("writing") as on_progress:
         lines = _counted(iter(results), on_progress)
-        return write(lines, output, format=chosen, batch=batch)
+        return write(lines, output, format=chosen, batch=batch, raw=raw)
 
 
 def _counted(results: Iterator[Result], tell: Callable[[int], None]) -> Iterator[Result]:

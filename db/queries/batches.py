@@ -15,6 +15,7 @@ from db.clock import db_now
 from db.database import AnyRow
 from db.errors import ConflictError, NotFoundError
 from db.plan import chunk_ranges
+from db.queries.chunks import lock_open
 from db.records import Batch
 from db.schema import batches, chunks, jobs
 from db.states import BATCH_ACTIVE, BATCH_TERMINAL, BatchState, ChunkState, JobState, require
@@ -131,6 +132,18 @@ def get(connection: Connection, uid: str) -> Batch:
     return _batch(row)
 
 
+def locked(connection: Connection, batch: Batch) -> Batch:
+    """The batch as it is now and stays until this transaction ends. Raises NotFoundError.
+
+    Last in the order of locks: take chunks and jobs before.
+    """
+    query = select(*_COLUMNS).where(batches.c.id == batch.key).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFoundError(f"batch {batch.id} has just been deleted")
+    return _batch(row)
+
+
 def find(
     connection: Connection, *, idempotency_key: str | None = None, name: str | None = None
 ) -> list[Batch]:
@@ -156,6 +169,7 @@ def pause(connection: Connection, uid: str) -> Batch:
     batch = get(connection, uid)
     if batch.state == BatchState.PAUSED:
         return batch
+    lock_open(connection, [batch.key])
     open_states = [ChunkState.QUEUED, ChunkState.RUNNING]
     connection.execute(
         update(chunks)
@@ -172,6 +186,7 @@ def resume(connection: Connection, uid: str) -> Batch:
         return batch
     if batch.state != BatchState.PAUSED:
         raise ConflictError(f"batch {uid} is {batch.state}: only a paused batch can be resumed")
+    lock_open(connection, [batch.key])
     connection.execute(
         update(chunks)
         .where(chunks.c.batch_id == batch.key, chunks.c.state == ChunkState.HELD)
@@ -194,6 +209,7 @@ def finish_cancel(connection: Connection, key: int) -> None:
 
     Chunks first, then jobs, then the batch: the order in which workers lock them too.
     """
+    lock_open(connection, [key])
     connection.execute(
         update(chunks)
         .where(chunks.c.batch_id == key, chunks.c.state != ChunkState.DONE)

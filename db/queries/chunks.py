@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import ColumnElement, Connection, and_, case, literal, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, select, update
 
 from db.clock import db_now
 from db.database import AnyRow
@@ -13,9 +13,36 @@ from db.records import Claim, ClaimedJob
 from db.schema import batches, chunks, jobs
 from db.states import BatchState, ChunkState, JobState
 
+#: A chunk of a paused batch.
+_HELD = {
+    chunks.c.state: ChunkState.HELD,
+    chunks.c.lease_token: None,
+    chunks.c.lease_expires_at: None,
+    chunks.c.worker_id: None,
+}
+
 _CLAIMED = (
     chunks.c.id, chunks.c.batch_id, chunks.c.first_line, chunks.c.last_line, chunks.c.lines,
 )  # fmt: skip
+
+
+def lock(connection: Connection, ids: Collection[int]) -> None:
+    """Lock these chunks until the transaction ends, in the order of everyone: that of their ids.
+
+    An UPDATE of several rows locks them as it finds them; two that meet would deadlock.
+    """
+    _lock(connection, chunks.c.id.in_(ids))
+
+
+def lock_open(connection: Connection, batch_keys: Collection[int]) -> None:
+    """As `lock`, for whatever is not done of these batches."""
+    _lock(connection, chunks.c.batch_id.in_(batch_keys) & (chunks.c.state != ChunkState.DONE))
+
+
+def _lock(connection: Connection, which: ColumnElement[bool]) -> None:
+    if connection.dialect.name == "postgresql":
+        query = select(chunks.c.id).where(which).order_by(chunks.c.id)
+        connection.execute(query.with_for_update())
 
 
 def claim(connection: Connection, chunk: int, *, worker: int, lease: float) -> Claim | None:
@@ -65,6 +92,10 @@ def _claim(
             batches.c.id == row.batch_id
         )
     ).one()
+    if batch.state == BatchState.PAUSED:
+        # Queued by a retry or by recovery in the very moment of the pause.
+        connection.execute(update(chunks).where(chunks.c.id == row.id).values(_HELD))
+        return None
     if batch.state == BatchState.QUEUED:
         connection.execute(
             update(batches)
@@ -102,6 +133,7 @@ def renew(connection: Connection, tokens: Mapping[int, str], *, lease: float) ->
     """Heartbeat: prolong these leases (chunk → token); the chunks that are still ours."""
     if not tokens:
         return ()
+    lock(connection, tokens)
     kept = connection.execute(
         update(chunks)
         .where(
@@ -197,3 +229,15 @@ def take_unsent(
 def unsend(connection: Connection, ids: Collection[int]) -> None:
     """These messages did not go out after all."""
     connection.execute(update(chunks).where(chunks.c.id.in_(ids)).values(sent_at=None))
+
+
+def waiting(connection: Connection) -> list[tuple[str, str, int]]:
+    """Queue, model and number of chunks that wait, for each queue where some do."""
+    found = connection.execute(
+        select(chunks.c.queue, batches.c.model, func.count())
+        .join(batches, batches.c.id == chunks.c.batch_id)
+        .where(chunks.c.state == ChunkState.QUEUED)
+        .group_by(chunks.c.queue, batches.c.model)
+        .order_by(chunks.c.queue)
+    )
+    return [(row[0], row[1], row[2]) for row in found]

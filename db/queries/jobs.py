@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 from db.database import AnyRow
 from db.errors import ConflictError, NotFoundError
 from db.ids import job_id
-from db.queries.batches import SLICE, get
+from db.queries.batches import SLICE, get, locked
 from db.records import Batch, Job
 from db.schema import batches, chunks, jobs, results, workers
 from db.states import BATCH_TERMINAL, BatchState, ChunkState, JobState
@@ -148,9 +148,10 @@ def failed_lines(connection: Connection, batch: int, after: int) -> list[int]:
 
 
 def requeue(connection: Connection, batch: Batch, lines: Sequence[int], chunk_size: int) -> int:
-    """Queue failed jobs of a batch again, with all their attempts before them; how many."""
-    if batch.state in (BatchState.VALIDATING, BatchState.CANCELLING):
-        raise ConflictError(f"batch {batch.id} is {batch.state}: nothing of it can be retried now")
+    """Queue failed jobs of a batch again, with all their attempts before them; how many.
+
+    Raises ConflictError where the batch, as it is by now, has nothing to retry.
+    """
     taken = sorted(
         connection.execute(
             update(jobs)
@@ -165,6 +166,10 @@ def requeue(connection: Connection, batch: Batch, lines: Sequence[int], chunk_si
             .returning(jobs.c.line)
         ).scalars()
     )  # fmt: skip
+    # Read again under a lock: it may have been paused or cancelled since `batch` was read.
+    batch = locked(connection, batch)
+    if batch.state in (BatchState.VALIDATING, BatchState.CANCELLING):
+        raise ConflictError(f"batch {batch.id} is {batch.state}: nothing of it can be retried now")
     if not taken:
         return 0
     insert_chunks(connection, batch, taken, chunk_size)

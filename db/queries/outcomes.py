@@ -110,7 +110,13 @@ def _still_open(
         .with_for_update()
     )
     open_lines = set(found.scalars())
-    return [outcome for outcome in outcomes if outcome.line in open_lines]
+    kept: list[JobOutcome] = []
+    for outcome in outcomes:
+        # A job that was retried while its first chunk was out may come twice: the first one wins.
+        if outcome.line in open_lines:
+            open_lines.remove(outcome.line)
+            kept.append(outcome)
+    return kept
 
 
 def _update_jobs(connection: Connection, written: Sequence[JobOutcome], worker: int) -> None:

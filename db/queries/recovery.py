@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, text, update
 from db.clock import db_now
 from db.database import AnyRow
 from db.queries import batches as batch_queries
-from db.queries.chunks import lines_of
+from db.queries.chunks import lines_of, lock_open
 from db.schema import batches, chunks, jobs
 from db.states import BatchState, ChunkState, JobState
 
@@ -140,6 +140,7 @@ def finish_cancels(connection: Connection) -> int:
             select(batches.c.id).where(batches.c.state == BatchState.CANCELLING)
         ).scalars()
     )
+    lock_open(connection, keys)
     for key in keys:
         batch_queries.finish_cancel(connection, key)
     return len(keys)

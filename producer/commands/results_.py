@@ -19,6 +19,7 @@ from producer.commands.options import batch_argument, json_option
 @click.option("--failed", is_flag=True, help="Only jobs that failed.")
 @click.option("--in-order", is_flag=True, help="In the order of the input, not of finishing.")
 @click.option("--with-prompt", is_flag=True, help="With each job's prompt or messages.")
+@click.option("--raw", is_flag=True, help="CSV cells as they are, formulas too.")
 @json_option
 def command(
     batch: str,
@@ -27,6 +28,7 @@ def command(
     failed: bool,
     in_order: bool,
     with_prompt: bool,
+    raw: bool,
     as_json: bool,
 ) -> None:
     """Write what BATCH has finished so far: a record a sample, failed jobs with their error.
@@ -47,7 +49,7 @@ def command(
         results = client.results(batch, order="input" if in_order else "finished")
         written = export(
             client, results.batch, output=output, given_format=format,
-            failed_only=failed, in_order=in_order, with_prompt=with_prompt,
+            failed_only=failed, in_order=in_order, with_prompt=with_prompt, raw=raw,
         )  # fmt: skip
     if output is not None and as_json:
         emit_json({"batch": batch, "output": output, "records": written})

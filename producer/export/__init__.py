@@ -4,6 +4,7 @@ A file appears whole or not at all: an error, a full disk or Ctrl-C leaves what 
 """
 
 from producer.export.formats import FORMATS, ExportFormat, format_of
+from producer.export.output import check_target
 from producer.export.writer import write
 
-__all__ = ["FORMATS", "ExportFormat", "format_of", "write"]
+__all__ = ["FORMATS", "ExportFormat", "check_target", "format_of", "write"]

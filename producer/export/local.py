@@ -21,6 +21,19 @@ class Write(Protocol):
     def __call__(self, data: bytes, /) -> object: ...
 
 
+def check_path(path: Path) -> None:
+    """Raise OutputError where `local_file` could not begin. Writes nothing."""
+    with explained(str(path)):
+        existing = _status(path)
+        if existing is not None and not stat.S_ISREG(existing.st_mode):
+            return
+        folder = Path(os.path.realpath(path)).parent
+        if not folder.exists():
+            raise _system_error(errno.ENOENT)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _system_error(errno.EACCES)
+
+
 @contextmanager
 def local_file(path: Path) -> Iterator[Write]:
     """A file that gets its name at the end; a device or named pipe is written as it is."""

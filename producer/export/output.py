@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 
 from producer.export.formats import is_stdout
-from producer.export.local import Write, local_file, write_all
+from producer.export.local import Write, check_path, local_file, write_all
 from producer.export.refusals import explained
-from producer.export.remote import remote_file
+from producer.export.remote import check_url, remote_file
 from producer.reading.remote import is_url
 
 
@@ -58,6 +58,16 @@ class Sink:
 
     def close(self) -> None:
         """Whoever opened it closes it."""
+
+
+def check_target(output: str | None) -> None:
+    """Raise OutputError now for what would fail after hours of work. Writes nothing."""
+    if output is None or is_stdout(output):
+        return
+    if is_url(output):
+        check_url(output)
+    else:
+        check_path(Path(output))
 
 
 @contextmanager

@@ -11,6 +11,11 @@ from db.errors import OutputError, PromptmillError
 from producer.export.local import Write, local_file
 
 
+def check_url(url: str) -> None:
+    """Raise OutputError where no driver for the URL is installed. Asks no server."""
+    _resolve(url)
+
+
 @contextmanager
 def remote_file(url: str) -> Iterator[Write]:
     """A file that is there at the end, through fsspec's transaction; none after an error."""
