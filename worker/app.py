@@ -16,6 +16,7 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 import worker.bootstep
 from db import embedded, redis_server
@@ -28,6 +29,8 @@ TASK = "promptmill.chunk"
 
 #: Longer than any chunk takes: the database's lease finds dead workers long before.
 VISIBILITY_TIMEOUT = 3600
+
+_AWAY = (OperationalError, RedisError, OSError)
 
 _TRANSPORT = {
     "visibility_timeout": VISIBILITY_TIMEOUT,
@@ -103,7 +106,7 @@ def send(app: Celery, messages: Iterable[tuple[int, str, int]]) -> int:
                     retry=False,
                 )
                 count += 1
-    except (OperationalError, OSError) as error:
+    except _AWAY as error:
         raise BrokerUnavailable(unreachable(app, error)) from error
     return count
 
@@ -124,7 +127,7 @@ def ping(app: Celery) -> None:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             connection.default_channel.client.ping()
-    except (OperationalError, OSError) as error:
+    except _AWAY as error:
         raise BrokerUnavailable(unreachable(app, error)) from error
 
 

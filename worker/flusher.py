@@ -11,14 +11,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from db.database import Database
-from db.errors import DatabaseError
+from db.errors import DatabaseError, ValueRefused
 from db.queries import chunks as chunk_queries
 from db.queries import outcomes as outcome_queries
 from db.queries.outcomes import JobOutcome
-from worker.requests import backoff
+from db.states import JobState
+from worker.requests import backoff, storable
 from worker.run import Ending, Run
 
 logger = logging.getLogger(__name__)
@@ -72,8 +74,10 @@ class Flusher:
 
     def stop(self, timeout: float) -> None:
         """Write what waits, for `timeout` seconds at most, then end."""
-        self._items.put(None)
-        self._thread.join(timeout)
+        deadline = time.monotonic() + timeout
+        with suppress(queue.Full):
+            self._items.put(None, timeout=timeout)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
         self._giving_up.set()
 
     def _loop(self) -> None:
@@ -112,7 +116,7 @@ class Flusher:
         complained = False
         while True:
             try:
-                self._write(outcomes, closes)
+                self._write_apart(outcomes, closes)
                 break
             except DatabaseError as error:
                 if not complained:
@@ -128,9 +132,24 @@ class Flusher:
             close.run.end(close.ending)
             self._on_ended(close.run)
 
+    def _write_apart(self, outcomes: list[JobOutcome], closes: list[_Close]) -> None:
+        """Write together if possible; a value that the database refuses fails its job alone."""
+        try:
+            self._write(outcomes, closes)
+        except ValueRefused as error:
+            if len(outcomes) > 1:
+                half = len(outcomes) // 2
+                self._write_apart(outcomes[:half], [])
+                self._write_apart(outcomes[half:], closes)
+            elif outcomes:
+                self._write([_unstorable(outcomes[0], error)], closes)
+            else:
+                raise
+
     def _write(self, outcomes: list[JobOutcome], closes: list[_Close]) -> None:
         with self._database.write() as connection:
             written = 0
+            chunk_queries.lock(connection, _chunks(outcomes, closes))
             if outcomes:
                 written = outcome_queries.record(connection, outcomes, worker=self._worker)
             for close in sorted(closes, key=lambda item: item.run.claim.chunk):
@@ -148,6 +167,20 @@ class Flusher:
                 len(outcomes) - written,
                 extra={"action": "late_results"},
             )
+
+
+def _unstorable(outcome: JobOutcome, error: ValueRefused) -> JobOutcome:
+    return replace(
+        outcome,
+        state=JobState.FAILED,
+        samples=(),
+        error_code="unstorable_result",
+        error_message=storable(error.message),
+    )
+
+
+def _chunks(outcomes: list[JobOutcome], closes: list[_Close]) -> set[int]:
+    return {outcome.chunk for outcome in outcomes} | {close.run.claim.chunk for close in closes}
 
 
 def _batches(outcomes: list[JobOutcome], closes: list[_Close]) -> list[int]:

@@ -18,8 +18,10 @@ from collections.abc import Callable
 from db.database import Database
 from db.errors import DatabaseError
 from db.queries import chunks as chunk_queries
+from db.queries.outcomes import JobOutcome
 from db.records import Claim, ClaimedJob
 from db.settings import Settings
+from db.states import JobState
 from worker.engine.protocol import Engine, Failed, Outcome
 from worker.flusher import Flusher
 from worker.requests import to_outcome, to_request
@@ -134,6 +136,13 @@ class Mill:
             self._cancel(run)
         return len(rest)
 
+    def abandon(self) -> None:
+        """Let go of whatever is left, written or not: the process ends, its leases run out."""
+        with self._change:
+            rest = list(self._runs.values())
+        for run in rest:
+            run.end(Ending.RELEASED)
+
     def _begin(self, take: Callable[..., Claim | None]) -> Run | Ending:
         with self._turn:
             if not self._wait_for_room():
@@ -186,38 +195,40 @@ class Mill:
             self._persist(run, request_id, outcome)
 
         for job in run.claim.jobs:
-            request = to_request(run, job)
-            if isinstance(request, Failed):
-                on_done(run.request_id(job.line), request)
-            else:
-                self._engine.submit(request, on_done)
+            request_id = run.request_id(job.line)
+            try:
+                request = to_request(run, job)
+                if isinstance(request, Failed):
+                    on_done(request_id, request)
+                else:
+                    self._engine.submit(request, on_done)
+            except Exception as error:
+                logger.exception("a request could not be made", extra={"action": "surprise"})
+                on_done(request_id, _surprise(error))
 
     def _persist(self, run: Run, request_id: str, outcome: Outcome) -> None:
         job = run.answered(request_id)
         if job is None:
             return
-        stored = to_outcome(run, job, outcome, max_attempts=self._settings.max_attempts)
+        stored = self._stored(run, job, outcome)
         if stored is None:
             run.cut_short = True
         else:
+            if stored.state is JobState.QUEUED:
+                run.retry_attempt = max(run.retry_attempt, job.attempts + 1)
             self.flusher.put(stored)
-        if isinstance(outcome, Failed):
-            self._report(run, job, outcome)
+            _report(run, stored)
         if run.settled():
             self._close(run, Ending.WRITTEN)
         self._wake()
 
-    def _report(self, run: Run, job: ClaimedJob, failed: Failed) -> None:
-        again = failed.retriable and job.attempts + 1 < self._settings.max_attempts
-        if again:
-            run.retry_attempt = max(run.retry_attempt, job.attempts + 1)
-        logger.warning(
-            "job %s-%d: %s",
-            run.claim.batch_uid,
-            job.line,
-            failed.message,
-            extra={"action": "job_retries" if again else "job_fails", "code": failed.code},
-        )
+    def _stored(self, run: Run, job: ClaimedJob, outcome: Outcome) -> JobOutcome | None:
+        limit = self._settings.max_attempts
+        try:
+            return to_outcome(run, job, outcome, max_attempts=limit)
+        except Exception as error:
+            logger.exception("an answer could not be read", extra={"action": "surprise"})
+            return to_outcome(run, job, _surprise(error), max_attempts=limit)
 
     def _close(self, run: Run, ending: Ending) -> None:
         run.closing = True
@@ -236,3 +247,20 @@ class Mill:
     def _wake(self) -> None:
         with self._change:
             self._change.notify_all()
+
+
+def _report(run: Run, stored: JobOutcome) -> None:
+    if stored.error_code is None:
+        return
+    again = stored.state is JobState.QUEUED
+    logger.warning(
+        "job %s-%d: %s",
+        run.claim.batch_uid,
+        stored.line,
+        stored.error_message,
+        extra={"action": "job_retries" if again else "job_fails", "code": stored.error_code},
+    )
+
+
+def _surprise(error: Exception) -> Failed:
+    return Failed("internal_error", f"{type(error).__name__}: {error}", retriable=True)

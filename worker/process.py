@@ -83,6 +83,7 @@ class WorkerProcess:
                     "handed back %d unfinished chunks", returned, extra={"action": "release"}
                 )
             self.mill.flusher.stop(_LAST_WRITES)
+            self.mill.abandon()
         for duty in self._duties:
             duty.stop()
         self._resources.close()

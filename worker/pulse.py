@@ -36,6 +36,17 @@ class Pulse:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
+    def _complain(self, error: Exception) -> None:
+        known = isinstance(error, PromptmillError)
+        logger.log(
+            logging.WARNING if known else logging.ERROR,
+            "%s waits: %s",
+            self._name,
+            error,
+            exc_info=None if known else error,
+            extra={"action": "wait"},
+        )
+
     def _loop(self) -> None:
         complained = False
         pause = 0.0
@@ -45,11 +56,9 @@ class Pulse:
                 if complained:
                     logger.info("%s goes on", self._name, extra={"action": "resume"})
                 complained = False
-            except PromptmillError as error:
+            except Exception as error:  # noqa: BLE001 - without its duties a worker is a zombie
                 if not complained:
-                    logger.warning(
-                        "%s waits: %s", self._name, error.message, extra={"action": "wait"}
-                    )
+                    self._complain(error)
                 complained = True
                 # Many workers that lost one database must not all come back in one instant.
                 pause = self._retry * random.uniform(0.75, 1.25)  # noqa: S311

@@ -122,7 +122,11 @@ def _start(device: str) -> _Child:
     environment = {**os.environ, variable("device"): device}
     # Own sessions: Ctrl-C reaches the supervisor, and it tells each child once.
     process = subprocess.Popen(
-        [sys.executable, "-m", "worker"], env=environment, start_new_session=True
+        # They leave with the supervisor, however it dies: it holds the other end of the pipe.
+        [sys.executable, "-m", "worker", "--leave-with-parent"],
+        stdin=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
     )
     return _Child(device, process, time.monotonic())
 

@@ -22,9 +22,12 @@ class Recovery:
 
     def round(self) -> float:
         """One round; the seconds until the next, spread so that workers don't march in step."""
+        # A transaction each: one that holds a batch must not go on to lock another one's chunks.
         with self._database.write() as connection:
             if recovery.try_lock(connection):
                 leases.run(connection, max_attempts=self._settings.max_attempts)
+        with self._database.write() as connection:
+            if recovery.try_lock(connection):
                 cancels.run(connection)
         submissions.run(self._database)
         unsent.run(self._database, self._queue, self._send)

@@ -16,12 +16,16 @@ import torch
 
 from db.errors import ModelLoadError
 from worker.engine.protocol import EngineConfig, Failed
-from worker.engine.transformers import memory, paged
+from worker.engine.transformers import memory, paged, probe
 from worker.engine.transformers.backend import OnEnd, Progress
 from worker.engine.transformers.continuation import Continuation
 from worker.engine.transformers.loading import LoadedModel
 
 _log = logging.getLogger(__name__)
+
+
+class PagingUnsupported(ModelLoadError):
+    """The model is loaded, but its cache can't be paged."""
 
 
 class ContinuousBackend:
@@ -47,8 +51,9 @@ class ContinuousBackend:
         self._dispatcher = Thread(target=self._dispatch, name="promptmill-dispatch", daemon=True)
 
     def start(self, on_end: OnEnd) -> None:
+        """Raises PagingUnsupported too, closed again, if the model can't be paged after all."""
         paged.check_version()
-        self._on_end = on_end
+        trial = probe.expected(self._loaded)
         self._limits = self._plan()
         try:
             self._adopt(self._build(self._limits))
@@ -58,6 +63,14 @@ class ContinuousBackend:
                 "lower the memory fraction or the concurrency, or use a larger device"
             ) from error
         self._dispatcher.start()
+        reason = self._try(trial)
+        if reason is not None:
+            self.close()
+            raise PagingUnsupported(
+                f"model '{self._config.model}' can't be batched continuously, as paging it gives "
+                f"{reason}: set the engine option batching=static"
+            )
+        self._on_end = on_end
 
     def submit(self, continuations: Iterable[Continuation]) -> None:
         with self._lock:
@@ -87,6 +100,15 @@ class ContinuousBackend:
             self._running.clear()
         if manager is not None:
             manager.shut_down()
+
+    def _try(self, trial: probe.Expected) -> str | None:
+        """Why the model's paged attention is not to be trusted; None: it is."""
+        ends: Queue[Failed | None] = Queue()
+        tried = trial.continuation()
+        self._on_end = lambda _, failure: ends.put(failure)
+        self.submit([tried])
+        failure = ends.get()
+        return trial.disagreement(tried) if failure is None else failure.message
 
     def _plan(self) -> memory.Limits:
         config = self._config

@@ -32,7 +32,7 @@ from worker.engine.stopping import cut_at_stop
 from worker.engine.transformers.admission import Admission
 from worker.engine.transformers.backend import Backend, traits, why_not_continuous
 from worker.engine.transformers.continuation import Continuation
-from worker.engine.transformers.continuous import ContinuousBackend
+from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
 from worker.engine.transformers.loading import LoadedModel, load
 from worker.engine.transformers.prompt import Prompt, Prompter
 from worker.engine.transformers.static import StaticBackend
@@ -85,7 +85,6 @@ class TransformersEngine:
         loaded = load(self._config)
         prompter = Prompter(loaded.tokenizer)
         backend = self._backend(loaded, prompter)
-        backend.start(self._on_end)
         admission = Admission(
             prompter=prompter,
             end_ids=loaded.end_ids,
@@ -161,15 +160,26 @@ class TransformersEngine:
         return started
 
     def _backend(self, loaded: LoadedModel, prompter: Prompter) -> Backend:
+        """The back-end that the model gets, started."""
         reason = why_not_continuous(traits(loaded.model))
         if reason and self._batching == "continuous":
             raise ModelLoadError(
                 f"model '{self._config.model}' can't be batched continuously, as {reason}: "
                 "leave the engine option 'batching' at auto"
             )
-        if reason or self._batching == "static":
-            return StaticBackend(loaded, self._config, prompter.token_text)
-        return ContinuousBackend(loaded, self._config, prompter.token_text)
+        if not reason and self._batching != "static":
+            continuous = ContinuousBackend(loaded, self._config, prompter.token_text)
+            try:
+                continuous.start(self._on_end)
+            except PagingUnsupported as error:
+                if self._batching == "continuous":
+                    raise
+                _log.warning("%s (done)", error.message, extra={"action": "engine_static"})
+            else:
+                return continuous
+        static = StaticBackend(loaded, self._config, prompter.token_text)
+        static.start(self._on_end)
+        return static
 
     def _job(self, running: _Started, request: Request, on_done: OnDone) -> _Job | Failed:
         """The request as a job, or why the model can't take it."""

@@ -14,7 +14,7 @@ import psutil
 #: Share of the free memory that the KV pool takes on a CPU when nobody says.
 CPU_FRACTION = 0.2
 #: … and its bound in bytes, so that a worker on a big machine stays modest.
-CPU_CAP = 2 * 1024**3
+CPU_CAP = 1024**3
 #: Share of the free device memory on an accelerator: the rest is for activations and logits.
 DEVICE_FRACTION = 0.8
 

@@ -27,7 +27,7 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching import continuous_api, model_runner, requests
 
 from db.errors import ModelLoadError
-from worker.engine.transformers import sampler
+from worker.engine.transformers import attention, sampler
 from worker.engine.transformers.backend import Progress
 from worker.engine.transformers.continuation import Continuation
 from worker.engine.transformers.logprobs import record_logprobs
@@ -86,7 +86,7 @@ def kv_shape(model: Any) -> KvShape:
     return KvShape(
         bytes_per_token=2 * heads * head_size * itemsize * len(kinds),
         mask_itemsize=itemsize,
-        masks=len(per_kind),
+        masks=0 if _packs(model) else len(per_kind),
         readable_per_token=len(kinds) / min(per_kind),
     )
 
@@ -147,6 +147,14 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         self.longest = int(model_runner.infer_max_single_request_tokens(cache))
         self.capacity = int(self.continuous_batching_config.max_requests_per_batch)
 
+    def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
+        """On a CPU take our packed attention instead of one dense product under a mask."""
+        if _packs(model):
+            self._original_attn_impl = model.config._attn_implementation  # noqa: SLF001
+            model.set_attn_implementation(attention.NAME)
+        else:
+            super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
+
     def start(self) -> None:
         """Start the loop in a daemon thread: a process that forgets `close` still ends."""
         self.background_thread_status.clear()
@@ -204,6 +212,12 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
                 in_batch=frozenset(request.state.request_id for request in batch),
             )
         )
+
+
+def _packs(model: Any) -> bool:
+    """Whether the model's attention is plain enough for our own: no soft cap, no sinks."""
+    implementation = model.config._attn_implementation  # noqa: SLF001
+    return bool(model.device.type == "cpu" and implementation == "sdpa")
 
 
 def _config(limits: Limits, device: str) -> ContinuousBatchingConfig:
