@@ -7,12 +7,14 @@ place where an error becomes a line on standard error and an exit code.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from db.errors import PromptmillError
 
 #: Commands in the order in which people meet them, with their line in `promptmill --help`.
 COMMANDS: dict[str, str] = {
@@ -37,6 +39,9 @@ COMMANDS: dict[str, str] = {
 
 class LazyGroup(click.Group):
     """Commands by name, imported on use; errors as lines."""
+
+    #: Show a traceback instead of a line.
+    debug = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -66,19 +71,43 @@ class LazyGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and turn what is raised into a message and an exit code."""
-        # A reader that closes the pipe early (`| head`) ends us quietly, as with any Unix tool.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        _check_streams()
         from db.errors import PromptmillError
 
         try:
+            # Click ends quietly where a reader closes the pipe early (`| head`).
             return super().main(*args, **kwargs)
-        except PromptmillError as error:
-            if _debugging():
+        except Exception as error:
+            if self.debug:
                 raise
             from producer.display import fail
 
-            fail(error)
-            sys.exit(error.exit_code)
+            told = error if isinstance(error, PromptmillError) else _unexpected(error)
+            fail(told)
+            sys.exit(told.exit_code)
+
+
+def _unexpected(error: Exception) -> PromptmillError:
+    from db.errors import PromptmillError
+
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return PromptmillError(
+        f"unexpected {what}: 'promptmill --debug …' shows where; please report it"
+    )
+
+
+def _check_streams() -> None:
+    """End at once where standard output is closed: results would go nowhere.
+
+    A closed standard error gets the null device, lest the next file that is opened takes its
+    number, and messages with it. (Python has None for a stream that was closed.)
+    """
+    if sys.stderr is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = os.fdopen(2, "w")
+    if sys.stdout is None:
+        sys.stderr.write("promptmill: standard output is closed: send it somewhere, as in >FILE\n")
+        sys.exit(2)
 
 
 @click.group(
@@ -88,7 +117,8 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="promptmill")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
     """Run large offline batches of LLM prompts.
 
     \b
@@ -102,12 +132,5 @@ def main(debug: bool) -> None:
       promptmill watch BATCH
       promptmill results BATCH -o results.jsonl
     """
-    if debug:
-        os.environ[_DEBUG] = "1"
-
-
-_DEBUG = "_PROMPTMILL_TRACEBACK"
-
-
-def _debugging() -> bool:
-    return os.environ.get(_DEBUG) == "1"
+    if isinstance(ctx.command, LazyGroup):
+        ctx.command.debug = debug

@@ -9,15 +9,21 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from db.errors import EngineError, PromptmillError, UsageError
+from db.records import Batch
 
 #: Bytes of its log's end that may hold the reason of its death.
 _TAIL = 4096
 _MARK = "promptmill worker: "
+#: Workers that may die in a row with no job done in between.
+_DEATHS = 3
+#: Seconds that a worker in a hurry has for its last writes.
+_HURRY = 15.0
 
 
 class LocalWorker:
@@ -29,7 +35,7 @@ class LocalWorker:
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker", "--leave-with-parent"],
+                [sys.executable, "-P", "-m", "worker", "--leave-with-parent"],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -70,6 +76,43 @@ class LocalWorker:
         return UsageError(message) if code == UsageError.exit_code else EngineError(message)
 
 
+class KeptWorker:
+    """A local worker that is replaced when it dies, as long as the batch gets on."""
+
+    def __init__(
+        self, environment: Mapping[str, str], home: Path, tell: Callable[[str], None]
+    ) -> None:
+        """`tell` hears of every death in one line."""
+        self._start = partial(LocalWorker, environment, _log_path(home))
+        self._tell = tell
+        self._worker = self._start()
+        self._deaths = 0
+        self._done = 0
+
+    def look(self, batch: Batch) -> None:
+        """Replace it if it has died. Raises with the reason where that does not help."""
+        if batch.done > self._done:
+            self._done, self._deaths = batch.done, 0
+        try:
+            self._worker.check()
+        except PromptmillError as error:
+            self._deaths += 1
+            # One that never began can't load the model: another one could not either.
+            if batch.started_at is None or self._deaths > _DEATHS:
+                raise
+            self._tell(f"{error.message}; starting another")
+            self._worker = self._start()
+
+    def stop(self, patience: float) -> None:
+        """Have it finish; Ctrl-C meanwhile has it hand back what is unfinished."""
+        try:
+            self._worker.stop(patience)
+        except KeyboardInterrupt:
+            self._worker.hurry()
+            self._worker.stop(_HURRY)
+            raise
+
+
 def _last_word(log: Path) -> str | None:
     """The last line that the worker said itself."""
     with log.open("rb") as file:
@@ -79,6 +122,6 @@ def _last_word(log: Path) -> str | None:
     return said[-1] if said else None
 
 
-def log_path(home: Path) -> Path:
-    """A fresh log for this process's worker."""
+def _log_path(home: Path) -> Path:
+    """The log of this process's workers."""
     return home / "logs" / f"worker-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import sys
 import threading
 
@@ -47,7 +48,9 @@ def run(config: Settings) -> int:
 
     app = make_app(config)
     app.set_current()
-    worker = app.Worker(loglevel=config.log_level, quiet=True, task_events=False)
+    # Unique, so that remote control reaches each of several workers on one host.
+    name = f"promptmill-{os.getpid()}@{socket.gethostname()}"
+    worker = app.Worker(hostname=name, loglevel=config.log_level, quiet=True, task_events=False)
     worker.start()
     return int(worker.exitcode or 0)
 

@@ -123,7 +123,7 @@ def _start(device: str) -> _Child:
     # Own sessions: Ctrl-C reaches the supervisor, and it tells each child once.
     process = subprocess.Popen(
         # They leave with the supervisor, however it dies: it holds the other end of the pipe.
-        [sys.executable, "-m", "worker", "--leave-with-parent"],
+        [sys.executable, "-P", "-m", "worker", "--leave-with-parent"],
         stdin=subprocess.PIPE,
         env=environment,
         start_new_session=True,

@@ -115,21 +115,24 @@ def _generate(client: Client, batch: Batch, environment: dict[str, str], *, new:
     """
     from db.errors import PromptmillError
     from producer.display import note
-    from producer.local_worker import LocalWorker, log_path
+    from producer.local_worker import KeptWorker
     from producer.progress import BatchProgress
 
     grace = client.settings.grace
-    worker = LocalWorker(environment, log_path(client.settings.home))
+    worker = KeptWorker(environment, client.settings.home, note)
     try:
         with BatchProgress(batch) as progress:
 
             def on_progress(now: Batch) -> None:
                 progress(now)
-                worker.check()
+                worker.look(now)
 
             return client.wait(batch.id, on_progress=on_progress, poll=0.2)
     except KeyboardInterrupt:
-        note(f"stopping: finishing for up to {grace:g} s; Ctrl-C again to stop now")
+        note(
+            f"stopping: finishing for up to {grace:g} s; Ctrl-C again to stop now. "
+            "The same command goes on where this one ends"
+        )
         raise
     except PromptmillError:
         if new and client.batch(batch.id).started_at is None:
@@ -137,19 +140,7 @@ def _generate(client: Client, batch: Batch, environment: dict[str, str], *, new:
             client.delete(batch.id)
         raise
     finally:
-        _stop(worker, grace)
-
-
-def _stop(worker: Any, grace: float) -> None:
-    from producer.display import note
-
-    try:
         worker.stop(grace + 15)
-    except KeyboardInterrupt:
-        worker.hurry()
-        worker.stop(15)
-        note("stopped: the same command goes on where this one ended")
-        raise
 
 
 def _show(client: Client, batch: Batch, as_table: bool) -> None:

@@ -34,5 +34,5 @@ def command(gpus: str | None, **options: object) -> None:
       promptmill worker --model openai-community/gpt2 --gpus all
     """
     environment = {**os.environ, **worker_environment(**options)}
-    arguments = [sys.executable, "-m", "worker", *([f"--gpus={gpus}"] if gpus else [])]
+    arguments = [sys.executable, "-P", "-m", "worker", *([f"--gpus={gpus}"] if gpus else [])]
     os.execve(sys.executable, arguments, environment)  # noqa: S606 - our own interpreter and module
