@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select, update
 
 from db.database import Database
 from db.ids import new_uid
@@ -18,7 +18,7 @@ from db.records import Batch, Claim
 from db.schema import batches as batch_table
 from db.schema import chunks as chunk_table
 from db.schema import jobs as job_table
-from db.states import JobState
+from db.states import ChunkState, JobState
 
 #: Seconds: no test lasts so long.
 LEASE = 600.0
@@ -113,11 +113,10 @@ def claims(database: Database, worker: int, *, queue: str = QUEUE) -> list[Claim
 
 
 def expire(database: Database, chunk: int) -> None:
-    """Let the chunk's lease be over."""
+    """Let the chunk's lease be over, if it has one."""
+    leased = (chunk_table.c.id == chunk) & (chunk_table.c.state == ChunkState.RUNNING)
     with database.write() as connection:
-        connection.execute(
-            text("UPDATE chunks SET lease_expires_at = 1 WHERE id = :chunk"), {"chunk": chunk}
-        )
+        connection.execute(update(chunk_table).where(leased).values(lease_expires_at=1.0))
 
 
 def succeeded(claim: Claim, line: int, *texts: str, token: str | None = None) -> JobOutcome:
@@ -150,9 +149,7 @@ def failed(claim: Claim, line: int, *, again: bool = False) -> JobOutcome:
 def recount(connection: Connection, batch: int) -> Counter[str]:
     """How many jobs of the batch are stored in which state."""
     return Counter(
-        connection.execute(
-            select(job_table.c.state).where(job_table.c.batch_id == batch)
-        ).scalars()
+        connection.execute(select(job_table.c.state).where(job_table.c.batch_id == batch)).scalars()
     )
 
 

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
+import torch
+from transformers import AttentionInterface
 from transformers.generation.continuous_batching import model_runner
 
 from db.errors import ModelLoadError
 from tests.support.checkpoints import Checkpoint
+from tests.support.collector import completed, request
 from worker.engine.protocol import EngineConfig
-from worker.engine.transformers import paged
+from worker.engine.transformers import attention, paged
 from worker.engine.transformers.backend import Traits, why_not_continuous
 from worker.engine.transformers.engine import TransformersEngine
 from worker.engine.transformers.static import pick_batch
@@ -75,3 +79,26 @@ def test_given_a_state_space_model_when_picked_then_lengths_are_equal() -> None:
 
 def test_given_more_than_fit_when_picked_then_the_batch_is_full() -> None:
     assert lengths([5] * 9, size=4, same_length=False) == [5] * 4
+
+
+def test_given_a_model_whose_paged_attention_is_wrong_when_started_then_it_is_not_used(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def deaf(module: Any, query: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
+        return query.transpose(1, 2).contiguous() * 7, None
+
+    folder = str(checkpoint("gpt2"))
+    sound = TransformersEngine(EngineConfig(folder, "cpu", "float32"))
+    sound.start()
+    expected = completed(sound, [request("a", "Hello")])["a"].samples
+    sound.close()
+    monkeypatch.setitem(AttentionInterface._global_mapping, attention.NAME, deaf)
+    forced = EngineConfig(folder, "cpu", "float32", options={"batching": "continuous"})
+    with pytest.raises(ModelLoadError, match="can't be batched continuously"):
+        TransformersEngine(forced).start()
+    engine = TransformersEngine(EngineConfig(folder, "cpu", "float32"))
+    info = engine.start()
+    assert info.kv_tokens is None
+    assert completed(engine, [request("a", "Hello")])["a"].samples == expected
+    engine.close()
+    assert "can't be batched continuously" in caplog.text

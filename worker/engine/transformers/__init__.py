@@ -3,12 +3,15 @@
 engine        takes requests, answers them; knows no thread and no batch
 loading       checkpoint -> model, tokenizer, revision; ModelLoadError in plain words
 prompt        request -> token ids
+admission     token ids -> continuations, or why the model can't take them
 continuation  one sample in the making
 sampler       logits -> next tokens, pure
-stopping      stop strings, pure
+logprobs      log-probabilities of those tokens
 memory        how much fits, pure
 backend       what the two back-ends promise, and which one a model gets
 continuous    back-end: continuous batching over a paged KV cache
 paged         the one file that knows the inside of transformers' continuous batching
-static        back-end: length-bucketed `generate`, for the models that `paged` can't hold
+attention     what a packed batch computes on a CPU
+probe         a model tried on a few tokens before its cache is paged
+static        back-end: length-bucketed `generate`, for models whose cache can't be paged
 """

@@ -53,15 +53,12 @@ class ContinuousBackend:
     def start(self, on_end: OnEnd) -> None:
         """Raises PagingUnsupported too, closed again, if the model can't be paged after all."""
         paged.check_version()
-        trial = probe.expected(self._loaded)
         self._limits = self._plan()
         try:
+            trial = probe.expected(self._loaded)
             self._adopt(self._build(self._limits))
         except (RuntimeError, MemoryError, ValueError) as error:
-            raise ModelLoadError(
-                f"model '{self._config.model}': no room for its KV cache ({error}): "
-                "lower the memory fraction or the concurrency, or use a larger device"
-            ) from error
+            raise ModelLoadError(_cannot_run(self._config.model, error)) from error
         self._dispatcher.start()
         reason = self._try(trial)
         if reason is not None:
@@ -108,6 +105,7 @@ class ContinuousBackend:
         self._on_end = lambda _, failure: ends.put(failure)
         self.submit([tried])
         failure = ends.get()
+        self.progress.completion_tokens = 0
         return trial.disagreement(tried) if failure is None else failure.message
 
     def _plan(self) -> memory.Limits:
@@ -210,6 +208,16 @@ class ContinuousBackend:
             self._broken = failure
             left = list(self._running.values())
         self._end(left, failure)
+
+
+def _cannot_run(model: str, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if memory.is_out_of_memory(error):
+        return (
+            f"model '{model}' is loaded, but its KV cache finds no room ({reason}): lower the "
+            "memory fraction or the concurrency, or use a larger device"
+        )
+    return f"model '{model}' is loaded, but does not run ({reason})"
 
 
 def _failed(reason: str) -> Failed:

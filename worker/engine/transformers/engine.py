@@ -55,7 +55,11 @@ class _Job:
     left: int
 
     def answer(self, outcome: Outcome) -> None:
-        self.on_done(self.request.id, outcome)
+        """Never raises: a caller's error must not stop the thread that answers the others."""
+        try:
+            self.on_done(self.request.id, outcome)
+        except Exception:  # noqa: BLE001 - whatever it is, it is not ours to die of
+            _log.exception("a caller failed on its answer", extra={"action": "answer_failed"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,21 +116,22 @@ class StaticBackend:
         self._divide(batch, reason, out_of_memory)
 
     def _divide(self, batch: list[Continuation], reason: str, out_of_memory: bool) -> None:
-        if len(batch) == 1:
-            self._finish(batch[0], _failure(reason, out_of_memory))
-            return
-        half = len(batch) // 2
-        if out_of_memory and half < self.capacity:
-            self.capacity = half
+        if out_of_memory and self.capacity > 1:
+            self.capacity //= 2
             _log.warning(
                 "out of memory: going on with at most %d requests at once",
-                half,
-                extra={"action": "engine_shrink", "capacity": half},
+                self.capacity,
+                extra={"action": "engine_shrink", "capacity": self.capacity},
             )
+        elif len(batch) == 1:
+            self._finish(batch[0], _failure(reason, out_of_memory))
+            return
+        half = max(1, len(batch) // 2)
         for part in (batch[:half], batch[half:]):
             for continuation in part:
                 continuation.restart()
-            self._generate(part)
+            if part:
+                self._generate(part)
 
     def _finish(self, continuation: Continuation, failure: Failed | None) -> None:
         if not continuation.cancelled:
