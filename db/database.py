@@ -40,7 +40,7 @@ class Database:
         self._settings = settings
         self.url = settings.effective_database_url
         self.engine = _engine(self.url, pool_size)
-        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        self._driver: Any = self.engine.dialect.loaded_dbapi
 
     @property
     def dialect(self) -> str:
@@ -79,7 +79,7 @@ class Database:
     def revision(self) -> str | None:
         """The schema's revision; None where there is no schema yet."""
         if self._settings.embedded_database:
-            self._settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_home()
         with self.read() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return None
@@ -87,6 +87,12 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def _make_home(self) -> None:
+        try:
+            self._settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise DatabaseUnavailable(f"can't use database {self.url}: {error}") from error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -98,8 +104,10 @@ class Database:
             raise ValueRefused(f"database {redact(self.url)}: {_cause(error)}") from error
         except SQLAlchemyError as error:
             raise DatabaseError(f"database {redact(self.url)}: {_cause(error)}") from error
-        except self._driver_error as error:
+        except self._driver.Error as error:
             # Only COPY talks to the driver without SQLAlchemy in between.
+            if isinstance(error, (self._driver.DataError, self._driver.IntegrityError)):
+                raise ValueRefused(f"database {redact(self.url)}: {_cause(error)}") from error
             raise _translate(error, redact(self.url)) from error
 
 

@@ -76,9 +76,12 @@ class SamplingParams(BaseModel):
         values = dict(values)
         if isinstance(values.get("stop"), str):
             values["stop"] = (values["stop"],)
-        for name in ("stop", "stop_token_ids"):
-            if isinstance(values.get(name), list):
-                values[name] = tuple(values[name])
+        for name, members in (("stop", "strings"), ("stop_token_ids", "whole numbers")):
+            value = values.get(name, ())
+            if isinstance(value, list):
+                values[name] = tuple(value)
+            elif not isinstance(value, tuple):
+                raise ValueError(f"parameter '{name}' is a list of {members}, not {_shown(value)}")
         return values
 
     @model_validator(mode="after")

@@ -115,6 +115,8 @@ class Client:
         chosen = model or self.settings.model
         if chosen is None:
             chosen, lines = _model_of_first(lines, repeatable)
+        _check_length("name", options.get("name"), 200)
+        _check_length("idempotency key", options.get("idempotency_key"), 300)
         order = Order(
             model=canonical_model(chosen),
             params=normalise(params or {}),
@@ -334,6 +336,11 @@ def _model_of_first(
     if not isinstance(first, Line) or first.model is None:
         raise UsageError("which model? give --model, or set PROMPTMILL_MODEL")
     return first.model, lines if repeatable else lambda: chain([first], stream)
+
+
+def _check_length(what: str, text: str | None, longest: int) -> None:
+    if text is not None and not 1 <= len(text) <= longest:
+        raise UsageError(f"the {what} has {len(text)} characters: 1 to {longest} are allowed")
 
 
 def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:

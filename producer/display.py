@@ -30,7 +30,8 @@ def note(text: str) -> None:
 
 def emit_json(value: object) -> None:
     """One JSON value a line, for programs."""
-    click.echo(orjson.dumps(value).decode())
+    # The keys of a row are SQLAlchemy's own kind of str.
+    click.echo(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode())
 
 
 def for_people() -> bool:

@@ -9,6 +9,7 @@ not obvious says why.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -48,6 +49,9 @@ _TRANSPORT = {
 def make_app(config: Settings) -> Celery:
     """A Celery application for these settings."""
     app = Celery("promptmill", broker=config.effective_broker_url, set_as_current=False)
+    if config.effective_broker_url.startswith("rediss://"):
+        # Celery alone would take any certificate; the URL may still say ssl_cert_reqs=none.
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     app.conf.update(
         imports=("worker.tasks",),
         broker_transport_options=dict(_TRANSPORT),

@@ -9,6 +9,8 @@ import logging
 import sys
 from typing import Any
 
+from celery.exceptions import Reject
+
 #: Attributes of every record; the rest was given by `extra`.
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
 
@@ -30,10 +32,17 @@ class KeyValueFormatter(logging.Formatter):
         return f"{line} {pairs}" if pairs else line
 
 
+def _is_noise(record: logging.LogRecord) -> bool:
+    """Celery's traceback of a chunk that was handed back: our own line tells it."""
+    error = record.exc_info[1] if record.exc_info else None
+    return isinstance(error, Reject)
+
+
 def configure(level: str, **_: Any) -> None:
     """Log to standard error at this level; libraries at WARNING unless it is DEBUG."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(KeyValueFormatter())
+    handler.addFilter(lambda record: not _is_noise(record))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

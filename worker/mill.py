@@ -54,6 +54,7 @@ class Mill:
         self._change = threading.Condition()
         #: One claim at a time: two at once would both see the same room.
         self._turn = threading.Lock()
+        self._heard_at = time.monotonic()
         self._draining = False
         self._hurry = False
         self.flusher = Flusher(
@@ -62,6 +63,7 @@ class Mill:
 
     def work_on(self, chunk: int) -> Ending:
         """Work on this chunk until it ends; GONE where it is not to be had."""
+        self._heard_at = time.monotonic()
         run = self._begin(
             lambda connection: chunk_queries.claim(
                 connection, chunk, worker=self._worker, lease=self._settings.lease
@@ -83,6 +85,16 @@ class Mill:
         """Whether the engine could start another request at once."""
         stats = self._engine.stats()
         return stats.in_flight < stats.capacity
+
+    def await_room(self, timeout: float) -> bool:
+        """Wait for room, at most `timeout` seconds; whether there is some."""
+        with self._change:
+            return self._change.wait_for(lambda: self.has_room, timeout)
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the last message."""
+        return time.monotonic() - self._heard_at
 
     @property
     def draining(self) -> bool:
@@ -147,11 +159,10 @@ class Mill:
         with self._turn:
             if not self._wait_for_room():
                 return Ending.RELEASED
-            received_at = time.time()
             claim = self._claim(take)
             if claim is None:
                 return Ending.RELEASED if self._draining else Ending.GONE
-            run = Run(claim, received_at=received_at)
+            run = Run(claim, received_at=time.time())
             with self._change:
                 self._runs[claim.chunk] = run
             self._generate(run)

@@ -6,11 +6,9 @@ whose messages another one has fetched and has no room for, and works before Red
 
 from __future__ import annotations
 
-import time
-
 from worker.mill import Mill
 
-#: Seconds that the engine has room and no message came, before the poller looks.
+#: Seconds without a message before an idle worker looks by itself.
 _PATIENCE = 0.5
 #: Seconds between two looks: first, and at most.
 _FIRST, _LONGEST = 0.25, 2.0
@@ -21,18 +19,17 @@ class Poller:
 
     def __init__(self, mill: Mill) -> None:
         self._mill = mill
-        self._room_since: float | None = None
         self._pause = _FIRST
 
     def poll(self) -> float:
         """Look once, if it is time; the seconds until the next call."""
-        if self._mill.draining or not self._mill.has_room:
-            self._room_since = None
-            return _FIRST
-        now = time.monotonic()
-        self._room_since = self._room_since or now
-        if now - self._room_since < _PATIENCE:
-            return _FIRST
+        if self._mill.draining:
+            return _LONGEST
+        if not self._mill.await_room(_FIRST):
+            return 0.0
+        rest = _PATIENCE - self._mill.silent_for
+        if rest > 0:
+            return rest
         if self._mill.work_on_next():
             self._pause = _FIRST
             return 0.0

@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
+#: Characters of a batch's name.
+MAX_NAME = 200
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -93,7 +96,13 @@ _SUBMIT_OPTIONS = (
 
 
 def parameters(assignments: tuple[str, ...]) -> dict[str, Any]:
-    """`--param` options as a mapping. Raises ParameterError."""
+    """`--param` options as a mapping. Raises ParameterError, also for one that is given twice."""
+    from db.errors import ParameterError
     from db.sampling import parse_assignment
 
-    return dict(parse_assignment(text) for text in assignments)
+    given: dict[str, Any] = {}
+    for name, value in map(parse_assignment, assignments):
+        if name in given:
+            raise ParameterError(f"parameter '{name}' is given twice")
+        given[name] = value
+    return given

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from db.records import Batch
-from producer.commands.options import json_option, parameters, submit_options
+from producer.commands.options import MAX_NAME, json_option, parameters, submit_options
 from producer.commands.worker_options import WORKER_OPTIONS, worker_environment, worker_options
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def command(
     \b
     Examples:
       promptmill run prompts.jsonl --model openai-community/gpt2 -o results.jsonl
-      promptmill run reviews.csv --template 'Review: {text}\nSentiment:' -m M -o labels.csv
+      promptmill run reviews.csv --template $'Review: {text}\\nSentiment:' -m M -o labels.csv
     """
     from producer.client import Client
     from producer.documents import batch_document
@@ -58,7 +60,7 @@ def command(
     given = {name: options.pop(name) for name in WORKER_OPTIONS}
     environment = worker_environment(model=options["model"], **given)
     with Client() as client:
-        options["name"] = options["name"] or _name(files, fresh)
+        options["name"] = _name(options["name"], files, fresh=fresh)
         with counting("reading") as on_progress:
             done = client.submit_files(
                 files,
@@ -90,13 +92,12 @@ def command(
         sys.exit(1)
 
 
-def _name(files: tuple[str, ...], fresh: bool) -> str:
-    """What makes the same command find its batch again."""
-    import os
-    import time
-
-    name = "run " + " ".join(os.path.abspath(file) if file != "-" else file for file in files)  # noqa: PTH100 - globs and URLs are no paths
-    return f"{name[-160:]} {time.time():.3f}" if fresh else name[-200:]
+def _name(given: str | None, files: tuple[str, ...], *, fresh: bool) -> str:
+    """What makes the same command find its batch again; `fresh`: what makes it not."""
+    # Not pathlib: globs and URLs are no paths, and only need to be the same the next time.
+    places = (file if file == "-" or "://" in file else os.path.abspath(file) for file in files)  # noqa: PTH100
+    name = given or "run " + " ".join(places)
+    return f"{name[-160:]} {time.time():.3f}" if fresh else name[-MAX_NAME:]
 
 
 def _tell_of_earlier(batch: Batch) -> None:

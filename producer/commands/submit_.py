@@ -31,7 +31,7 @@ def command(
     \b
     Examples:
       promptmill submit prompts.jsonl --model openai-community/gpt2 -p max_tokens=64
-      promptmill submit reviews.csv --template 'Review: {text}\nSentiment:' -p temperature=0
+      promptmill submit reviews.csv --template $'Review: {text}\\nSentiment:' -p temperature=0
       BATCH=$(zcat huge.txt.gz | promptmill submit - --model M)
     """
     from producer.client import Client

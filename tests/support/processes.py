@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_TESTS_ONLY = "PROMPTMILL_TEST_"
+
 #: Seconds after which a condition is given up: far more than any test needs.
 DEADLINE = 60.0
 
@@ -64,7 +66,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(extra or {})}
+    """This process's, with ours in front, and without what only tests understand."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(_TESTS_ONLY)}
+    return {**own, "PYTHONPATH": str(Path(__file__).parents[2]), **(extra or {})}
 
 
 class WorkerProcess:

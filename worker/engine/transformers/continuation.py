@@ -32,7 +32,7 @@ class Continuation:
     prompt_ids: Sequence[int]
     #: New tokens at most, 1 or more.
     limit: int
-    #: Ids that end the sample; counted, but not part of the text.
+    #: Ids that end the sample; counted. Special ones don't show in the text.
     end_ids: frozenset[int]
     decode: Decode
     #: Ids that the repetition penalty starts from; an encoder-decoder's is not the prompt.

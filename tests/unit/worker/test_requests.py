@@ -1,0 +1,148 @@
+"""From a stored job to a request, and from an outcome to what is stored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from db.queries.outcomes import JobOutcome
+from db.records import Claim, ClaimedJob
+from db.states import JobState
+from worker.engine.protocol import Cancelled, Completed, Failed, Request, Sample, TokenLogprob
+from worker.requests import backoff, seed_of, storable, to_outcome, to_request
+from worker.run import Run
+
+
+def a_run(params: dict[str, Any] | None = None) -> Run:
+    return Run(Claim(7, 3, "bk3v9xq2h7mz", "token", params or {}, (), now=110.0), received_at=100.0)
+
+
+def a_job(request: dict[str, Any] | str, attempts: int = 0) -> ClaimedJob:
+    return ClaimedJob(5, request if isinstance(request, str) else json.dumps(request), attempts)
+
+
+def asked(request: dict[str, Any], params: dict[str, Any] | None = None) -> Request:
+    made = to_request(a_run(params), a_job(request))
+    assert isinstance(made, Request)
+    return made
+
+
+def stored(outcome: Completed | Failed, attempts: int = 0, max_attempts: int = 3) -> JobOutcome:
+    made = to_outcome(a_run(), a_job({}, attempts), outcome, max_attempts=max_attempts)
+    assert made is not None
+    assert (made.chunk, made.batch, made.token, made.line) == (7, 3, "token", 5)
+    return made
+
+
+def test_given_a_prompt_when_asked_then_line_parameters_go_before_the_batchs() -> None:
+    request = asked(
+        {"prompt": "Hello", "params": {"temperature": 0}}, {"temperature": 0.7, "max_tokens": 9}
+    )
+    assert (request.id, request.prompt, request.messages) == ("bk3v9xq2h7mz-5:token", "Hello", None)
+    assert (request.params.temperature, request.params.max_tokens) == (0, 9)
+
+
+def test_given_a_chat_when_asked_then_it_goes_on_as_messages() -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    request = asked({"messages": messages})
+    assert (request.prompt, request.messages) == (None, messages)
+
+
+def test_given_no_seed_when_asked_then_it_is_the_jobs_own_and_the_same_every_time() -> None:
+    seeds = {asked({"prompt": "x"}).seed for _ in range(3)}
+    assert seeds == {seed_of("bk3v9xq2h7mz", 5)}
+    assert asked({"prompt": "x", "params": {"seed": 7}}).seed == 7
+    assert asked({"prompt": "x"}, {"seed": 0}).seed == 0
+
+
+def test_given_a_job_when_its_seed_is_derived_then_it_never_changes_between_releases() -> None:
+    """A retry, another worker and another release must repeat the samples."""
+    assert seed_of("bk3v9xq2h7mz", 1) == 3701961034158225644
+    assert len({seed_of("bk3v9xq2h7mz", line) for line in range(1_000)}) == 1_000
+    assert seed_of("b1", 12) != seed_of("b11", 2)
+    assert all(0 <= seed_of("b", line) < 2**63 for line in range(1_000))
+
+
+@pytest.mark.parametrize(
+    "request_text", ["{", '{"prompt": "x", "params": {"temperature": -1}}', ""]
+)
+def test_given_a_stored_line_that_can_not_be_asked_when_asked_then_it_fails_for_good(
+    request_text: str,
+) -> None:
+    made = to_request(a_run(), a_job(request_text))
+    assert isinstance(made, Failed)
+    assert (made.code, made.retriable) == ("invalid_request", False)
+
+
+def test_given_a_completion_when_stored_then_all_of_it_is() -> None:
+    logprobs = (TokenLogprob("a\x00", 3, -0.5, ((" a", 3, -0.5), ("b\ud800", 4, -1.5))),)
+    samples = (
+        Sample(0, "text", "stop", 4, logprobs),
+        Sample(1, "more\x00", "length", 6),
+    )
+    made = stored(Completed(samples, prompt_tokens=9, started_at=50.0))
+    assert (made.state, made.prompt_tokens, made.completion_tokens) == (JobState.SUCCEEDED, 9, 10)
+    # In the database's time, which is 10 s ahead.
+    assert made.started_at == 60.0
+    assert (made.error_code, made.error_message) == (None, None)
+    first, second = made.samples
+    assert (first.text, first.finish_reason, first.completion_tokens) == ("text", "stop", 4)
+    assert (second.text, second.logprobs) == ("more\ufffd", None)
+    assert json.loads(first.logprobs or "") == [
+        {
+            "token": "a\ufffd",
+            "token_id": 3,
+            "logprob": -0.5,
+            "top": [
+                {"token": " a", "token_id": 3, "logprob": -0.5},
+                {"token": "b?", "token_id": 4, "logprob": -1.5},
+            ],
+        }
+    ]
+
+
+def test_given_a_cancelled_request_when_stored_then_its_job_stays_open() -> None:
+    assert to_outcome(a_run(), a_job({}), Cancelled(), max_attempts=3) is None
+
+
+@pytest.mark.parametrize(
+    ("retriable", "attempts", "max_attempts", "state"),
+    [
+        (False, 0, 3, JobState.FAILED),
+        (True, 0, 3, JobState.QUEUED),
+        (True, 1, 3, JobState.QUEUED),
+        (True, 2, 3, JobState.FAILED),
+        (True, 7, 3, JobState.FAILED),
+        (True, 0, 1, JobState.FAILED),
+    ],
+)
+def test_given_a_failure_when_stored_then_it_is_tried_again_only_while_attempts_are_left(
+    retriable: bool, attempts: int, max_attempts: int, state: JobState
+) -> None:
+    made = stored(Failed("out_of_memory", "no\x00room", retriable), attempts, max_attempts)
+    assert made.state is state
+    assert (made.error_code, made.error_message) == ("out_of_memory", "no\ufffdroom")
+    assert made.samples == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("", ""),
+        ("日本語 🎉\n", "日本語 🎉\n"),
+        ("a\x00b", "a\ufffdb"),
+        ("a\ud83db", "a?b"),
+        ("\udc00", "?"),
+    ],
+)
+def test_given_a_text_when_made_storable_then_only_what_no_database_takes_is_replaced(
+    text: str, kept: str
+) -> None:
+    assert storable(text) == kept
+
+
+def test_given_failed_attempts_when_backing_off_then_the_pause_doubles_up_to_a_minute() -> None:
+    assert [backoff(n) for n in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert backoff(10_000) == 60
