@@ -1,0 +1,49 @@
+"""What can be wrong with a line only in the light of its batch."""
+
+from __future__ import annotations
+
+from producer.model_files import canonical_model, chat_template_state
+from producer.reading import BadLine, Line
+from producer.submission.order import Order
+
+
+class LineChecks:
+    """Its model, and whether that model can chat. Looks at the model's files once."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._no_template: bool | None = None
+        self._canonical: dict[str, str] = {}
+
+    def check(self, line: Line | BadLine) -> Line | BadLine:
+        if isinstance(line, BadLine):
+            return line
+        if not self._order.ignore_line_model and self._is_foreign(line.model):
+            return _bad(
+                line,
+                f"asks for model '{line.model}', and this batch is for '{self._order.model}': "
+                "submit it apart, or give --ignore-line-model",
+            )
+        if "messages" in line.request and self._lacks_template():
+            return _bad(
+                line,
+                f"is a chat, and model '{self._order.model}' has no chat template: give a "
+                "prompt, or use a model that is made for chats",
+            )
+        return line
+
+    def _is_foreign(self, model: str | None) -> bool:
+        if model is None or model == self._order.model:
+            return False
+        if model not in self._canonical:
+            self._canonical[model] = canonical_model(model)
+        return self._canonical[model] != self._order.model
+
+    def _lacks_template(self) -> bool:
+        if self._no_template is None:
+            self._no_template = chat_template_state(self._order.model) == "absent"
+        return self._no_template
+
+
+def _bad(line: Line, reason: str) -> BadLine:
+    return BadLine(line.source, line.number, reason, line.custom_id)

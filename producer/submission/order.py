@@ -1,0 +1,60 @@
+"""What is submitted, what becomes of it, and what refuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from db.errors import ConflictError, InputError
+from db.records import Batch
+from producer.reading import BadLine
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is submitted, besides the prompts themselves."""
+
+    model: str
+    name: str | None = None
+    idempotency_key: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    #: 0 … 9, higher is sooner.
+    priority: int = 5
+    #: Bad lines become failed jobs, and the rest runs.
+    skip_invalid: bool = False
+    #: Run a line that names another model with this one.
+    ignore_line_model: bool = False
+    chunk_size: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What became of it."""
+
+    batch: Batch
+    #: False: the same content was submitted before, and this is that batch.
+    created: bool
+    #: Messages on their way; fewer than chunks where Redis is away.
+    sent: int
+    #: Why they are not all on their way.
+    unsent_reason: str | None = None
+
+
+class InvalidInput(InputError):
+    """Lines that can't become requests; nothing of the file was queued."""
+
+    def __init__(self, bad: list[BadLine], count: int) -> None:
+        self.bad = bad
+        self.count = count
+        more = f" (and {count - 1} more bad lines)" if count > 1 else ""
+        super().__init__(f"{bad[0].message}{more}; nothing was queued")
+
+
+def other_content(key: str, batch: str) -> ConflictError:
+    """The key is taken by a batch of other content."""
+    return ConflictError(
+        f"idempotency key '{key}' belongs to batch {batch}, which has other content: "
+        "choose another key"
+    )
