@@ -9,6 +9,8 @@ Foreign errors leave here as DatabaseUnavailable or DatabaseError, without a pas
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -131,8 +133,8 @@ def _engine(url: str, pool_size: int) -> Engine:
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     # SQLAlchemy sends BEGIN itself, below; the driver's own guesses would get in its way.
     connection.isolation_level = None
+    _use_wal(connection)
     for pragma in (
-        "journal_mode=WAL",
         "synchronous=NORMAL",
         f"busy_timeout={SQLITE_BUSY_TIMEOUT}",
         "foreign_keys=ON",
@@ -140,6 +142,19 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
         "cache_size=-16000",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_wal(connection: Any) -> None:
+    """For this one change SQLite does not wait for others, whatever its timeout: so we do."""
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.05)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -7,6 +7,7 @@
     │   ├── InputError              a file can't be read, or a line of it is bad
     │   ├── NotFoundError           no such batch, job or model
     │   └── ConflictError           the request contradicts what is stored
+    │       └── LostRace            it changed in this very moment: look and try again
     ├── DatabaseError               the database refused or broke
     │   ├── DatabaseUnavailable     it can't be used now: unreachable, full or read-only
     │   ├── ValueRefused            it does not take one of the values
@@ -59,6 +60,10 @@ class NotFoundError(UsageError):
 
 class ConflictError(UsageError):
     """This contradicts what is stored."""
+
+
+class LostRace(ConflictError):
+    """Somebody else was first: look and try again."""
 
 
 class DatabaseError(PromptmillError):

@@ -1,4 +1,4 @@
-"""How a batch is cut into chunks: pure arithmetic.
+"""How a batch is cut into chunks, and when a job runs alone: pure arithmetic.
 
 Guided self-scheduling (Polychronopoulos and Kuck, 1987): full chunks first, smaller ones towards
 the end, so that workers of different speed finish together and none holds much when the queue
@@ -23,3 +23,8 @@ def chunk_ranges(total: int, chunk_size: int) -> Iterator[tuple[int, int]]:
         size = min(chunk_size, max(min(_SMALLEST, chunk_size), left // _TAIL), left)
         yield first, first + size - 1
         first += size
+
+
+def is_last_attempt(attempts: int, max_attempts: int) -> bool:
+    """Whether a job that failed `attempts` times has one attempt left: that one it runs alone."""
+    return attempts > 0 and attempts >= max_attempts - 1

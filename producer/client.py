@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from db import ids
 from db.database import Database
-from db.errors import BrokerUnavailable, NotFoundError, UsageError
+from db.errors import BrokerUnavailable, LostRace, NotFoundError, UsageError
 from db.queries import batches as batch_queries
 from db.queries import jobs as job_queries
 from db.queries import workers as worker_queries
@@ -37,6 +37,7 @@ from producer.submission import Order, Submission, send_messages, submit
 
 if TYPE_CHECKING:
     from celery import Celery
+    from sqlalchemy import Connection
 
 #: What can be submitted: a path, URL or glob, several, or prompts and requests themselves.
 Source = str | PathLike[str] | Iterable[Any]
@@ -192,24 +193,18 @@ class Client:
 
     def cancel(self, id: str) -> Batch:  # noqa: A002 - what users call it
         """Stop a batch; finished jobs stay. Idempotent."""
-        uid = self.batch(id).id
-        with self.database.write() as connection:
-            batch = batch_queries.begin_cancel(connection, uid)
+        batch = self._steer(id, batch_queries.begin_cancel)
         with self.database.write() as connection:
             batch_queries.finish_cancel(connection, batch.key)
-            return batch_queries.get(connection, uid)
+            return batch_queries.get(connection, batch.id)
 
     def pause(self, id: str) -> Batch:  # noqa: A002 - what users call it
         """Hold a batch back and free its workers. Idempotent."""
-        uid = self.batch(id).id
-        with self.database.write() as connection:
-            return batch_queries.pause(connection, uid)
+        return self._steer(id, batch_queries.pause)
 
     def resume(self, id: str) -> Batch:  # noqa: A002 - what users call it
         """Let a paused batch go on. Idempotent."""
-        uid = self.batch(id).id
-        with self.database.write() as connection:
-            batch = batch_queries.resume(connection, uid)
+        batch = self._steer(id, batch_queries.resume)
         self._ring(batch)
         return batch
 
@@ -266,6 +261,16 @@ class Client:
         from worker.app import send
 
         return send(self._app, messages)
+
+    def _steer(self, id: str, change: Callable[[Connection, str], Batch]) -> Batch:  # noqa: A002
+        """Change a batch's state; once more where a worker changed it in the same moment."""
+        uid = self.batch(id).id
+        try:
+            with self.database.write() as connection:
+                return change(connection, uid)
+        except LostRace:
+            with self.database.write() as connection:
+                return change(connection, uid)
 
     def _ring(self, batch: Batch) -> None:
         # Where Redis is away, workers find the chunks by themselves.

@@ -30,8 +30,7 @@ def note(text: str) -> None:
 
 def emit_json(value: object) -> None:
     """One JSON value a line, for programs."""
-    # The keys of a row are SQLAlchemy's own kind of str.
-    click.echo(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode())
+    click.echo(orjson.dumps(value).decode())
 
 
 def for_people() -> bool:

@@ -22,8 +22,6 @@ _TAIL = 4096
 _MARK = "promptmill worker: "
 #: Workers that may die in a row with no job done in between.
 _DEATHS = 3
-#: Seconds that a worker in a hurry has for its last writes.
-_HURRY = 15.0
 
 
 class LocalWorker:
@@ -56,7 +54,8 @@ class LocalWorker:
 
     def stop(self, patience: float) -> None:
         """Have it finish, for `patience` seconds at most, then end it."""
-        self._process.terminate()
+        if self._process.poll() is None:
+            self._process.terminate()
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -104,13 +103,12 @@ class KeptWorker:
             self._worker = self._start()
 
     def stop(self, patience: float) -> None:
-        """Have it finish; Ctrl-C meanwhile has it hand back what is unfinished."""
-        try:
-            self._worker.stop(patience)
-        except KeyboardInterrupt:
-            self._worker.hurry()
-            self._worker.stop(_HURRY)
-            raise
+        """Have it finish, for `patience` seconds at most."""
+        self._worker.stop(patience)
+
+    def hurry(self) -> None:
+        """Have it hand back what is unfinished, and end."""
+        self._worker.hurry()
 
 
 def _last_word(log: Path) -> str | None:

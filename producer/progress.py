@@ -83,6 +83,10 @@ class BatchProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away. Idempotent."""
         self._progress.stop()
 
     def __call__(self, batch: Batch) -> None:

@@ -22,8 +22,7 @@ from tests.support.services import POSTGRES, REDIS, Postgres, fresh_redis
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the developer's leaks into a test, and none of a test's into the home."""
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        if not name.startswith(f"{PREFIX}TEST_"):
-            monkeypatch.delenv(name)
+        monkeypatch.delenv(name)
     monkeypatch.setenv(f"{PREFIX}HOME", str(tmp_path / "home"))
     settings.cache_clear()
 

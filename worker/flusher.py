@@ -11,13 +11,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from db.database import Database
 from db.errors import DatabaseError, ValueRefused
 from db.queries import chunks as chunk_queries
 from db.queries import outcomes as outcome_queries
+from db.queries import recovery as recovery_queries
 from db.queries.outcomes import JobOutcome
 from db.states import JobState
 from worker.requests import backoff, storable
@@ -31,6 +31,8 @@ _BATCH = 1_000
 _BOUND = 10_000
 #: Seconds between two tries while the database is away.
 _RETRY = 2.0
+#: Seconds between two looks at whether a stop has given up.
+_LOOK = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,17 @@ class Flusher:
         *,
         worker: int,
         interval: float,
+        max_attempts: int,
         on_ended: Callable[[Run], None],
     ) -> None:
         self._database = database
         self._worker = worker
         self._interval = interval
+        self._max_attempts = max_attempts
         self._on_ended = on_ended
-        self._items: queue.Queue[JobOutcome | _Close | None] = queue.Queue(_BOUND)
+        self._items: queue.Queue[JobOutcome | _Close | None] = queue.Queue()
+        #: Room for outcomes. Ends of runs always find some: a shutdown must not wait for it.
+        self._room = threading.Semaphore(_BOUND)
         self._thread = threading.Thread(target=self._loop, name="flusher", daemon=True)
         self._giving_up = threading.Event()
         self.jobs_written = 0
@@ -65,7 +71,10 @@ class Flusher:
         self._thread.start()
 
     def put(self, outcome: JobOutcome) -> None:
-        """Take an outcome; blocks while too many wait."""
+        """Take an outcome; blocks while too many wait. After a stop that gave up it is dropped."""
+        while not self._room.acquire(timeout=_LOOK):
+            if self._giving_up.is_set():
+                return
         self._items.put(outcome)
 
     def close_run(self, run: Run, ending: Ending) -> None:
@@ -74,10 +83,8 @@ class Flusher:
 
     def stop(self, timeout: float) -> None:
         """Write what waits, for `timeout` seconds at most, then end."""
-        deadline = time.monotonic() + timeout
-        with suppress(queue.Full):
-            self._items.put(None, timeout=timeout)
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+        self._items.put(None)
+        self._thread.join(timeout)
         self._giving_up.set()
 
     def _loop(self) -> None:
@@ -107,6 +114,7 @@ class Flusher:
                 closes.append(item)
                 deadline = time.monotonic()
             else:
+                self._room.release()
                 outcomes.append(item)
                 deadline = deadline or time.monotonic() + self._interval
         return outcomes, closes, True
@@ -156,9 +164,16 @@ class Flusher:
                 claim = close.run.claim
                 if close.ending is Ending.WRITTEN and close.run.finished:
                     chunk_queries.finish(connection, claim.chunk, claim.token)
+                elif close.run.retry_attempt:
+                    recovery_queries.retry_later(
+                        connection,
+                        claim.chunk,
+                        claim.token,
+                        max_attempts=self._max_attempts,
+                        delay=backoff(close.run.retry_attempt),
+                    )
                 else:
-                    delay = backoff(close.run.retry_attempt)
-                    chunk_queries.release(connection, claim.chunk, claim.token, delay=delay)
+                    chunk_queries.release(connection, claim.chunk, claim.token)
             outcome_queries.settle(connection, _batches(outcomes, closes))
         self.jobs_written += written
         if written < len(outcomes):

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from db.database import Database
 from db.errors import DatabaseError
+from db.plan import is_last_attempt
 from db.queries import chunks as chunk_queries
 from db.queries.outcomes import JobOutcome
 from db.records import Claim, ClaimedJob
@@ -56,9 +57,15 @@ class Mill:
         self._turn = threading.Lock()
         self._heard_at = time.monotonic()
         self._draining = False
+        #: Whether `drain` has seen what there was: a run that begins now would be forgotten.
+        self._drained = False
         self._hurry = False
         self.flusher = Flusher(
-            database, worker=worker, interval=settings.flush_interval, on_ended=self._forget
+            database,
+            worker=worker,
+            interval=settings.flush_interval,
+            max_attempts=settings.max_attempts,
+            on_ended=self._forget,
         )
 
     def work_on(self, chunk: int) -> Ending:
@@ -142,6 +149,7 @@ class Mill:
                     break
                 self._change.wait(min(left, _LOOK))
             rest = list(self._runs.values())
+            self._drained = True
         for run in rest:
             # In this order: what the engine answers to the cancel comes after the run's end.
             self._close(run, Ending.RELEASED)
@@ -164,9 +172,46 @@ class Mill:
                 return Ending.RELEASED if self._draining else Ending.GONE
             run = Run(claim, received_at=time.time())
             with self._change:
-                self._runs[claim.chunk] = run
-            self._generate(run)
+                overtaken = self._drained
+                if not overtaken:
+                    self._runs[claim.chunk] = run
+            if overtaken:
+                self._hand_back(claim)
+                return Ending.RELEASED
+            if self._is_suspect(claim):
+                self._generate_alone(run)
+            else:
+                self._generate(run)
         return run
+
+    def _is_suspect(self, claim: Claim) -> bool:
+        limit = self._settings.max_attempts
+        return any(is_last_attempt(job.attempts, limit) for job in claim.jobs)
+
+    def _generate_alone(self, run: Run) -> None:
+        """It may have broken its worker before: nobody runs beside it, nobody dies with it.
+
+        Nothing else begins meanwhile: the caller has the turn, and keeps it until the end.
+        """
+        self._await(lambda: self._draining or len(self._runs) <= 1)
+        if self._draining:
+            self._close(run, Ending.RELEASED)
+        elif run.ending is None:
+            self._generate(run)
+        self._await(lambda: run.ending is not None)
+
+    def _await(self, condition: Callable[[], bool]) -> None:
+        with self._change:
+            while not condition():
+                self._change.wait(_LOOK)
+
+    def _hand_back(self, claim: Claim) -> None:
+        """The drain was over before this claim was: nobody else knows of it."""
+        try:
+            with self._database.write() as connection:
+                chunk_queries.release(connection, claim.chunk, claim.token)
+        except DatabaseError as error:
+            logger.warning("could not hand back: %s", error.message, extra={"action": "release"})
 
     def _wait_for_room(self) -> bool:
         with self._change:

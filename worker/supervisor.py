@@ -44,12 +44,13 @@ class Supervisor:
         self._pending: list[int] = []
         self._stopping = False
         self._exit_code = 0
+        # Before the first child: a signal that comes now must reach every one.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
         self._children = [_start(device) for device in devices]
 
     def run(self) -> int:
         """Until every worker has ended; the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
         while any(child.alive or child.restart_at for child in self._children):
             time.sleep(_LOOK)
             while self._pending:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.clock import db_now
 from db.database import AnyRow
-from db.errors import ConflictError, NotFoundError
+from db.errors import ConflictError, LostRace, NotFoundError
 from db.plan import chunk_ranges
 from db.queries.chunks import lock_open
 from db.records import Batch
@@ -257,7 +257,7 @@ def _move(connection: Connection, batch: Batch, target: BatchState) -> Batch:
     ).rowcount
     if not moved:
         now = get(connection, batch.id)
-        raise ConflictError(f"batch {batch.id} has just become {now.state}: look and try again")
+        raise LostRace(f"batch {batch.id} has just become {now.state}: look and try again")
     return get(connection, batch.id)
 
 

@@ -130,7 +130,13 @@ def _samples(connection: Connection, batch: int, line: int) -> list[dict[str, An
         .order_by(results.c.sample)
     )
     return [
-        {**row._asdict(), "logprobs": orjson.loads(row.logprobs) if row.logprobs else None}
+        {
+            "sample": row.sample,
+            "text": row.text,
+            "finish_reason": row.finish_reason,
+            "completion_tokens": row.completion_tokens,
+            "logprobs": orjson.loads(row.logprobs) if row.logprobs else None,
+        }
         for row in found
     ]
 

@@ -5,10 +5,13 @@ Each is one question and one change, in one transaction; `worker.recovery` decid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, insert, select, text, update
 
 from db.clock import db_now
 from db.database import AnyRow
+from db.plan import is_last_attempt
 from db.queries import batches as batch_queries
 from db.queries.chunks import lines_of, lock_open
 from db.schema import batches, chunks, jobs
@@ -28,23 +31,63 @@ def try_lock(connection: Connection) -> bool:
     return bool(taken.scalar_one())
 
 
+_CHUNK = (
+    chunks.c.id, chunks.c.batch_id, chunks.c.first_line, chunks.c.last_line, chunks.c.lines,
+    chunks.c.losses, chunks.c.worker_id, chunks.c.queue, chunks.c.priority,
+)  # fmt: skip
+
+
 def expired_leases(connection: Connection, limit: int) -> list[AnyRow]:
     """Running chunks whose worker has been silent for longer than its lease."""
     return list(
         connection.execute(
-            select(
-                chunks.c.id, chunks.c.batch_id, chunks.c.first_line, chunks.c.last_line,
-                chunks.c.lines, chunks.c.losses, chunks.c.worker_id, chunks.c.queue,
-                chunks.c.priority,
-            )
-            .where(
-                chunks.c.state == ChunkState.RUNNING, chunks.c.lease_expires_at < db_now()
-            )
+            select(*_CHUNK)
+            .where(chunks.c.state == ChunkState.RUNNING, chunks.c.lease_expires_at < db_now())
             .order_by(chunks.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-    )  # fmt: skip
+    )
+
+
+def retry_later(
+    connection: Connection, chunk: int, token: str, *, max_attempts: int, delay: float
+) -> None:
+    """Queue what is unfinished of a chunk that is still ours, to be claimed after `delay` s."""
+    row = connection.execute(
+        select(*_CHUNK)
+        .where(
+            chunks.c.id == chunk,
+            chunks.c.lease_token == token,
+            chunks.c.state == ChunkState.RUNNING,
+        )
+        .with_for_update()
+    ).one_or_none()
+    if row is not None:
+        put_back(
+            connection, row, open_lines(connection, row), max_attempts=max_attempts, delay=delay
+        )
+
+
+def put_back(
+    connection: Connection,
+    chunk: AnyRow,
+    open_jobs: list[tuple[int, int]],
+    *,
+    max_attempts: int,
+    delay: float = 0.0,
+) -> None:
+    """Queue a chunk's unfinished jobs (line, attempts) again.
+
+    One that has a single attempt left gets a chunk of its own: workers run it alone, so that a
+    job which breaks its worker takes no other with it to the end.
+    """
+    apart = [line for line, attempts in open_jobs if is_last_attempt(attempts, max_attempts)]
+    rest = [line for line, attempts in open_jobs if not is_last_attempt(attempts, max_attempts)]
+    if apart or not open_jobs:
+        replace_chunk(connection, chunk, apart, rest, delay=delay)
+    else:
+        requeue_chunk(connection, chunk, delay=delay)
 
 
 def open_lines(connection: Connection, chunk: AnyRow) -> list[tuple[int, int]]:
@@ -91,7 +134,7 @@ def park(connection: Connection, chunk: AnyRow, lines: list[int], message: str) 
     )
 
 
-def requeue_chunk(connection: Connection, chunk: AnyRow) -> None:
+def requeue_chunk(connection: Connection, chunk: AnyRow, *, delay: float = 0.0) -> None:
     """Let another worker take the chunk as it is."""
     connection.execute(
         update(chunks)
@@ -102,35 +145,47 @@ def requeue_chunk(connection: Connection, chunk: AnyRow) -> None:
             lease_token=None,
             lease_expires_at=None,
             worker_id=None,
+            not_before=db_now() + delay,
             sent_at=None,
         )
     )
 
 
-def replace_chunk(connection: Connection, chunk: AnyRow, lines: list[int]) -> None:
-    """Close the chunk; each of these lines gets a chunk of its own."""
+def replace_chunk(
+    connection: Connection,
+    chunk: AnyRow,
+    apart: Sequence[int],
+    rest: Sequence[int] = (),
+    *,
+    delay: float = 0.0,
+) -> None:
+    """Close the chunk; each line of `apart` gets a chunk of its own, the `rest` one together."""
     connection.execute(
         update(chunks)
         .where(chunks.c.id == chunk.id)
         .values(state=ChunkState.DONE, lease_token=None, lease_expires_at=None)
     )
-    if lines:
-        connection.execute(
-            insert(chunks),
-            [
-                {
-                    "batch_id": chunk.batch_id,
-                    "queue": chunk.queue,
-                    "priority": chunk.priority,
-                    "state": ChunkState.QUEUED,
-                    "first_line": line,
-                    "last_line": line,
-                    "lines": None,
-                    "losses": chunk.losses + 1,
-                }
-                for line in lines
-            ],
-        )
+    groups = [[line] for line in apart] + ([list(rest)] if rest else [])
+    if not groups:
+        return
+    due = connection.execute(select(db_now() + delay)).scalar_one()
+    connection.execute(
+        insert(chunks),
+        [
+            {
+                "batch_id": chunk.batch_id,
+                "queue": chunk.queue,
+                "priority": chunk.priority,
+                "state": ChunkState.QUEUED,
+                "first_line": lines[0],
+                "last_line": lines[-1],
+                "lines": lines if len(lines) > 1 else None,
+                "losses": chunk.losses + 1,
+                "not_before": due,
+            }
+            for lines in groups
+        ],
+    )
 
 
 def finish_cancels(connection: Connection) -> int:

@@ -16,6 +16,9 @@ from producer.commands.worker_options import WORKER_OPTIONS, worker_environment,
 if TYPE_CHECKING:
     from producer.client import Client
 
+#: Seconds that a worker has for its last writes, on top of its grace.
+_LAST_WRITES = 15.0
+
 
 @click.command("run")
 @submit_options
@@ -116,32 +119,36 @@ def _generate(client: Client, batch: Batch, environment: dict[str, str], *, new:
     """
     from db.errors import PromptmillError
     from producer.display import note
+    from producer.interrupts import first_interrupts
     from producer.local_worker import KeptWorker
     from producer.progress import BatchProgress
 
     grace = client.settings.grace
     worker = KeptWorker(environment, client.settings.home, note)
     try:
-        with BatchProgress(batch) as progress:
+        with first_interrupts(then=worker.hurry), BatchProgress(batch) as progress:
 
             def on_progress(now: Batch) -> None:
                 progress(now)
                 worker.look(now)
 
-            return client.wait(batch.id, on_progress=on_progress, poll=0.2)
-    except KeyboardInterrupt:
-        note(
-            f"stopping: finishing for up to {grace:g} s; Ctrl-C again to stop now. "
-            "The same command goes on where this one ends"
-        )
-        raise
+            try:
+                return client.wait(batch.id, on_progress=on_progress, poll=0.2)
+            except KeyboardInterrupt:
+                progress.stop()
+                note(
+                    f"stopping: finishing for up to {grace:g} s; Ctrl-C again to stop now. "
+                    "The same command goes on where this one ends"
+                )
+                worker.stop(grace + _LAST_WRITES)
+                raise
     except PromptmillError:
         if new and client.batch(batch.id).started_at is None:
             client.cancel(batch.id)
             client.delete(batch.id)
         raise
     finally:
-        worker.stop(grace + 15)
+        worker.stop(grace + _LAST_WRITES)
 
 
 def _show(client: Client, batch: Batch, as_table: bool) -> None:

@@ -8,9 +8,11 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,17 +218,17 @@ def test_given_a_message_when_the_server_is_stopped_and_started_then_it_is_still
         assert take(home) == "kept"
 
 
-def test_given_a_user_when_the_server_is_killed_then_it_comes_back_with_its_messages(
+def test_given_a_user_when_the_server_is_killed_then_another_one_takes_its_place(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("db.embedded.KEEP_INTERVAL", 0.05)
     with embedded_broker(home):
-        put(home, "kept")
         killed = only_server(home)
         killed.kill()
         eventually(lambda: killed not in servers(home))
         eventually(lambda: redis_server.ping(socket_path(home)) is redis_server.Answer.READY)
-        assert take(home) == "kept"
+        put(home, "hello")
+        assert take(home) == "hello"
     assert not servers(home)
 
 
@@ -244,6 +246,37 @@ def test_given_a_killed_server_and_no_user_when_one_enters_then_the_stale_socket
     with embedded_broker(home):
         put(home, "hello")
         assert take(home) == "hello"
+
+
+def test_given_a_server_that_is_just_ending_when_a_user_enters_then_another_one_starts(
+    home: Path,
+) -> None:
+    with embedded_broker(home):
+        pass
+    ending = socket.socket(socket.AF_UNIX)
+    with ending:
+        ending.bind(os.fsencode(socket_path(home)))
+        ending.listen()
+        threading.Timer(0.3, ending.close).start()  # it accepts and never answers, then is gone
+        with embedded_broker(home):
+            put(home, "hello")
+            assert take(home) == "hello"
+
+
+def test_given_a_server_that_hangs_when_a_user_enters_then_the_message_says_what_to_do(
+    home: Path, new_user: Callable[[], User], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_server, "START_TIMEOUT", 0.1)
+    user = new_user()
+    user.entered()
+    server = only_server(home)
+    server.suspend()
+    try:
+        with pytest.raises(BrokerUnavailable, match=r"does not answer: end it .*server\.pid"):
+            _enter(home)
+    finally:
+        server.resume()
+    assert int((home / "broker" / "server.pid").read_text()) == server.pid
 
 
 def test_given_messages_that_no_server_can_read_when_a_user_enters_then_they_are_set_aside(

@@ -6,10 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from db.database import Database
 from db.errors import DatabaseUnavailable
+from db.queries import chunks, jobs
+from db.records import Batch, Job
+from db.schema import chunks as chunk_table
 from db.settings import Settings
 from tests.support.stored import MODEL, QUEUE, a_worker
 from worker.engine.echo import EchoEngine
@@ -91,3 +94,20 @@ class Slot:
         self._thread.join(timeout)
         assert not self.working, f"the slot still works after {timeout:g} s"
         return self._ending
+
+
+def messages(database: Database) -> list[int]:
+    """The chunks that ring."""
+    with database.write() as connection:
+        return [chunk for chunk, _, _ in chunks.take_unsent(connection, 10_000)]
+
+
+def job_now(database: Database, batch: Batch, line: int) -> Job:
+    with database.read() as connection:
+        return jobs.get_job(connection, batch.id, line)
+
+
+def due(database: Database) -> None:
+    """Let the time until the next attempt be over."""
+    with database.write() as connection:
+        connection.execute(update(chunk_table).values(not_before=0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -18,9 +19,20 @@ MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
+#: What a shell, or the `make test` that runs these tests, would hand on to make.
+INHERITED = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "MODEL", "OUTPUT", "TESTS", "PIP_FLAGS")
+
+
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
     return subprocess.run(
-        ["make", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+        ["make", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 

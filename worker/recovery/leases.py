@@ -1,8 +1,8 @@
 """Chunks whose worker fell silent go back to the queue.
 
-Their unfinished jobs have spent an attempt. A chunk that was lost twice is cut into single jobs,
-so that one that kills its worker dies alone; after `max_attempts` it is parked as failed, with
-the diagnosis.
+Their unfinished jobs have spent an attempt. The last one that a job has it runs alone, so that
+one that kills its worker dies alone; after `max_attempts` it is parked as failed, with the
+diagnosis.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ logger = logging.getLogger(__name__)
 
 #: Chunks put back in one round.
 _LIMIT = 500
-#: Losses of a chunk after which its jobs are tried one by one.
-_SPLIT_AFTER = 1
 
 _LOST = "the worker that ran it fell silent (killed, out of memory, or cut off)"
 
@@ -30,11 +28,8 @@ def run(connection: Connection, *, max_attempts: int) -> int:
         recovery.charge_attempt(connection, chunk, _LOST)
         open_jobs = recovery.open_lines(connection, chunk)
         spent = [line for line, attempts in open_jobs if attempts >= max_attempts]
-        rest = [line for line, attempts in open_jobs if attempts < max_attempts]
-        if chunk.losses >= _SPLIT_AFTER or not rest:
-            recovery.replace_chunk(connection, chunk, rest)
-        else:
-            recovery.requeue_chunk(connection, chunk)
+        rest = [job for job in open_jobs if job[1] < max_attempts]
+        recovery.put_back(connection, chunk, rest, max_attempts=max_attempts)
         if spent:
             recovery.park(connection, chunk, spent, f"{_LOST}, {max_attempts} times")
         logger.warning(

@@ -61,7 +61,7 @@ def test_given_a_value_out_of_range_when_normalised_then_the_error_names_the_par
 ) -> None:
     with pytest.raises(ParameterError) as failure:
         normalise({name: value})
-    assert failure.value.message.startswith(f"parameter '{name}': ")
+    assert failure.value.message.startswith(f"parameter '{name}'")
     assert "\n" not in failure.value.message
     assert len(failure.value.message) < 200
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +64,8 @@ def test_given_a_cell_like_a_formula_when_written_then_it_is_guarded_unless_raw(
     start: str, column: str, tmp_path: Path
 ) -> None:
     text = start + "HYPERLINK(1)"
-    dangerous = replace(result(), **{column: text})
+    changes: dict[str, Any] = {column: text}
+    dangerous = result(**changes)
     assert rows(tmp_path, dangerous)[0][column] == "'" + text
     assert rows(tmp_path, dangerous, raw=True)[0][column] == text
 

@@ -12,7 +12,7 @@ import pytest
 
 from db.errors import OutputError
 from db.records import Result
-from producer.export import FORMATS, ExportFormat, write
+from producer.export import FORMATS, ExportFormat, check_target, write
 from tests.support.results import many, result
 
 ROOT = Path(__file__).parents[3]
@@ -110,6 +110,18 @@ def test_given_a_missing_folder_when_writing_then_it_says_how_to_make_it(tmp_pat
     assert failure.value.message == (
         f"{target}: its folder does not exist: create it with 'mkdir -p {target.parent}'"
     )
+    with pytest.raises(OutputError, match="its folder does not exist"):
+        check_target(str(target))
+
+
+@pytest.mark.parametrize("output", [None, "-", "/dev/null", "memory://a.jsonl", "{}/new", "{}/old"])
+def test_given_a_possible_target_when_checked_then_nothing_is_written(
+    output: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "old").write_text("old")
+    check_target(output.format(tmp_path) if output is not None else None)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +144,9 @@ def test_given_an_impossible_target_when_writing_then_it_says_why_before_reading
     with pytest.raises(OutputError) as failure:
         write(unread(), target, format="jsonl")
     assert failure.value.message == f"{target}: {reason}"
+    with pytest.raises(OutputError) as failure:
+        check_target(str(target))
+    assert failure.value.message == f"{target}: {reason}"
 
 
 @pytest.mark.skipif(AS_ROOT, reason="root may write anywhere")
@@ -149,9 +164,10 @@ def test_given_a_forbidden_folder_or_file_when_writing_then_it_says_so(tmp_path:
 @pytest.mark.skipif(not AS_ROOT, reason="needs the right to become someone else")
 def test_given_another_users_folder_when_writing_then_it_says_so(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from producer.export import write; os.setuid(65534);\n"
-        "try: write([], sys.argv[1], format='jsonl')\n"
-        "except Exception as error: print(type(error).__name__, error)"
+        "import os, sys; from producer.export import check_target, write; os.setuid(65534);\n"
+        "for act in (check_target, lambda target: write([], target, format='jsonl')):\n"
+        " try: act(sys.argv[1])\n"
+        " except Exception as error: print(type(error).__name__, error)"
     )
     target = tmp_path / "out.jsonl"
     done = subprocess.run(
@@ -161,7 +177,8 @@ def test_given_another_users_folder_when_writing_then_it_says_so(tmp_path: Path)
         check=True,
         cwd=ROOT,
     )
-    assert done.stdout.startswith(f"OutputError {target}: permission denied: choose a place")
+    complaint = f"OutputError {target}: permission denied: choose a place that you may write to"
+    assert done.stdout.splitlines() == [complaint, complaint]
 
 
 def test_given_an_existing_file_when_replaced_then_its_mode_stays(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from db.errors import OutputError
 from db.records import Result
-from producer.export import write
+from producer.export import check_target, write
 from tests.support.results import many
 
 
@@ -93,6 +93,8 @@ def test_given_a_file_url_when_written_then_the_local_rules_hold(tmp_path: Path)
 def test_given_a_url_without_its_driver_when_written_then_the_package_is_named() -> None:
     with pytest.raises(OutputError, match=r"s3://b/a\.jsonl: its driver is missing: .*s3fs"):
         write(many(1), "s3://b/a.jsonl", format="jsonl")
+    with pytest.raises(OutputError, match="its driver is missing"):
+        check_target("s3://b/a.jsonl")
 
 
 def test_given_an_unknown_scheme_when_written_then_it_is_told() -> None:

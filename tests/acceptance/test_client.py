@@ -1,0 +1,135 @@
+"""The Python face: what the command line does, in a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from db.errors import ConflictError, NotFoundError, ParameterError, UsageError
+from db.records import Batch, Result
+from db.states import JobState
+from producer import Client
+from producer.submission import InvalidInput
+from tests.acceptance.mill import Mill, echoing
+
+
+@pytest.fixture
+def client(embedded: Mill) -> Client:
+    return embedded.client
+
+
+def test_given_a_worker_when_prompts_are_submitted_then_typed_results_come_back(
+    embedded: Mill, client: Client
+) -> None:
+    embedded.worker(echoing(latency=0.02, capacity=4, faults=True))
+    batch = client.submit(
+        ["one two", {"prompt": "three", "custom_id": "third"}, "[[fail]]",
+         {"messages": [{"role": "user", "content": "hello you"}]}],
+        model=embedded.model, params={"temperature": 0}, name="a list", metadata={"who": "me"},
+    )  # fmt: skip
+    assert isinstance(batch, Batch)
+    assert (batch.total, batch.name, batch.metadata) == (4, "a list", {"who": "me"})
+
+    seen: list[Batch] = []
+    ended = client.wait(batch.id, on_progress=seen.append, poll=0.02)
+
+    assert ended == seen[-1] == client.status(batch.id)
+    assert [one.done for one in seen] == sorted(one.done for one in seen)
+    results = client.results(batch.id, order="input")
+    found = list(results)
+    assert all(isinstance(one, Result) for one in found)
+    assert [one.text for one in found] == ["one two", "three", None, "hello you"]
+    assert [one.state for one in found].count(JobState.SUCCEEDED) == 3
+    assert (found[1].custom_id, found[2].error_code) == ("third", "echo_fault")
+    assert list(results) == found, "an iteration is a new look"
+    assert [one.line for one in client.results(batch.id, failed_only=True)] == [3]
+
+    pytest.importorskip("pandas")
+    frame = results.to_pandas()
+    assert list(frame["text"])[:2] == ["one two", "three"]
+    assert frame.loc[1, "custom_id"] == "third"
+
+
+def test_given_an_iterator_when_submitted_then_it_is_read_once(
+    embedded: Mill, client: Client
+) -> None:
+    def prompts() -> Iterator[str]:
+        yield from (f"prompt {number}" for number in range(5_001))
+
+    heard: list[int] = []
+    batch = client.submit(prompts(), model=embedded.model, name="stream", on_progress=heard.append)
+    assert batch.total == 5_001
+    assert heard == [5_000, 5_001]
+    again = client.submit(prompts(), model=embedded.model, name="stream")
+    assert again.id == batch.id
+    assert len(client.batches()) == 1
+
+
+def test_given_a_path_when_submitted_then_it_is_the_file(embedded: Mill, client: Client) -> None:
+    path = Path(embedded.numbered(3))
+    assert client.submit(path, model=embedded.model).total == 3
+    assert client.submit(str(path), model=embedded.model, priority=9).priority == 9
+    rows = [{"text": "a"}, {"text": "b"}]
+    batch = client.submit(rows, model=embedded.model, template="Say {text}")
+    job = client.status(f"{batch.id}-2")
+    assert not isinstance(job, Batch)
+    assert job.request == {"prompt": "Say b"}
+
+
+def test_given_bad_items_when_submitted_then_all_of_them_are_told_and_nothing_is_queued(
+    embedded: Mill, client: Client
+) -> None:
+    items = ["fine", "", 7, {"prompt": "x", "temperature": -1}, {"promt": "x"}]
+    with pytest.raises(InvalidInput) as caught:
+        client.submit(items, model=embedded.model)
+    assert [bad.number for bad in caught.value.bad] == [2, 3, 4, 5]
+    assert caught.value.message == (
+        "<items>: item 2: the prompt is empty: give it text or remove it "
+        "(and 3 more bad lines); nothing was queued"
+    )
+    assert client.batches() == []
+    batch = client.submit(items, model=embedded.model, skip_invalid=True)
+    assert (batch.total, batch.failed) == (5, 4)
+
+
+def test_given_a_broken_iterator_when_submitted_then_its_error_comes_out_and_nothing_is_queued(
+    embedded: Mill, client: Client
+) -> None:
+    def prompts() -> Iterator[str]:
+        yield "fine"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        client.submit(prompts(), model=embedded.model)
+    assert client.batches() == []
+
+
+def test_given_wrong_words_when_used_then_the_errors_have_names(
+    embedded: Mill, client: Client
+) -> None:
+    with pytest.raises(UsageError, match="which model"):
+        client.submit(["a"])
+    with pytest.raises(ParameterError, match="did you mean 'temperature'"):
+        client.submit(["a"], model=embedded.model, params={"temprature": 1})
+    with pytest.raises(NotFoundError):
+        client.status("bbbbbbbbbbbb")
+    client.submit(["a"], model=embedded.model, idempotency_key="k")
+    with pytest.raises(ConflictError, match="other content"):
+        client.submit(["b"], model=embedded.model, idempotency_key="k")
+
+
+def test_given_no_worker_when_waited_for_then_the_timeout_says_where_it_stands(
+    embedded: Mill, client: Client
+) -> None:
+    batch = client.submit(["a", "b"], model=embedded.model)
+    with pytest.raises(TimeoutError, match=f"{batch.id} is queued"):
+        client.wait(batch.id, timeout=0.05, poll=0.01)
+    cancelled = client.cancel(batch.id)
+    assert (cancelled.state, cancelled.cancelled) == ("cancelled", 2)
+    assert client.cancel(batch.id) == cancelled
+    assert {one.state for one in client.results(batch.id)} == {JobState.CANCELLED}
+    client.delete(batch.id)
+    with pytest.raises(NotFoundError):
+        client.batch(batch.id)

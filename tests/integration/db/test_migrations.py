@@ -1,0 +1,215 @@
+"""The schema: one head, the same on both databases, made once whoever asks first."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from db.database import Database
+from db.errors import SchemaMismatch
+from db.migrate import alembic_config, upgrade
+from db.schema import REVISIONS, metadata
+from db.settings import Settings
+from tests.support.crowd import at_once
+from tests.support.processes import environment
+from tests.support.services import Postgres
+
+HEAD = REVISIONS[-1]
+UPGRADE = """
+import sys
+from db.database import Database
+from db.migrate import upgrade
+from db.settings import Settings
+print(upgrade(Database(Settings(database_url=sys.argv[1]))))
+"""
+
+
+@contextmanager
+def empty_database(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    if kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    with server.database(schema=False) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without any table."""
+    with empty_database(request.param, tmp_path, request) as url:
+        yield url
+
+
+@pytest.fixture
+def empty(empty_url: str) -> Iterator[Database]:
+    made = Database(Settings(database_url=empty_url))
+    yield made
+    made.close()
+
+
+def set_revision(database: Database, revision: str) -> None:
+    with database.write() as connection:
+        connection.execute(
+            text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision}
+        )
+
+
+def test_given_the_migrations_when_listed_then_they_are_those_that_the_program_knows() -> None:
+    script = ScriptDirectory.from_config(alembic_config())
+    assert script.get_heads() == [HEAD]
+    assert [one.revision for one in reversed(list(script.walk_revisions()))] == list(REVISIONS)
+
+
+def test_given_an_upgraded_database_when_compared_with_the_models_then_nothing_differs(
+    database: Database,
+) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        found = compare_metadata(context, metadata)
+    if database.dialect == "sqlite":
+        # SQLite does not tell that a column is indexed in descending order: the next test does.
+        found = [one for one in found if getattr(one[1], "name", "") != "ix_chunks_claim"]
+    assert found == []
+
+
+def test_given_sqlite_when_migrated_or_made_from_the_models_then_the_indexes_are_the_same(
+    tmp_path: Path,
+) -> None:
+    migrated, made = (
+        Database(Settings(database_url=f"sqlite:///{tmp_path / name}.db")) for name in "ab"
+    )
+    upgrade(migrated)
+    with made.write() as connection:
+        metadata.create_all(connection)
+
+    def indexes(database: Database) -> set[str]:
+        with database.read() as connection:
+            found = text("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+            return {" ".join(str(one).split()) for one in connection.execute(found).scalars()}
+
+    assert indexes(migrated) == indexes(made)
+    assert any("priority DESC" in one for one in indexes(made))
+    migrated.close()
+    made.close()
+
+
+def test_given_no_schema_when_upgraded_twice_then_the_second_changes_nothing(
+    empty: Database,
+) -> None:
+    assert empty.revision() is None
+    assert upgrade(empty) == (None, HEAD)
+    assert upgrade(empty) == (HEAD, HEAD)
+    assert empty.revision() == HEAD
+    empty.ready()
+
+
+def test_given_no_schema_when_used_then_the_message_says_how_to_make_one(empty: Database) -> None:
+    with pytest.raises(SchemaMismatch) as failure:
+        empty.ready()
+    assert failure.value.message == (
+        f"database {empty.url} has no promptmill schema: run 'promptmill db upgrade'"
+    )
+
+
+def test_given_an_older_schema_when_used_then_the_message_says_how_to_upgrade(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.database.REVISIONS", (HEAD, "9999"))
+    with pytest.raises(SchemaMismatch) as failure:
+        database.ready()
+    assert failure.value.message.endswith(
+        f" has the older schema {HEAD}: run 'promptmill db upgrade'"
+    )
+
+
+def test_given_a_newer_schema_when_used_or_upgraded_then_a_newer_program_is_asked_for(
+    database: Database,
+) -> None:
+    set_revision(database, "9999")
+    for use in (database.ready, lambda: upgrade(database)):
+        with pytest.raises(SchemaMismatch) as failure:
+            use()
+        assert "has schema 9999, newer than this promptmill knows" in failure.value.message
+        assert failure.value.message.endswith("install a newer promptmill")
+    assert database.revision() == "9999"
+
+
+def test_given_no_schema_when_many_threads_upgrade_at_once_then_all_find_it(
+    empty_url: str,
+) -> None:
+    def one() -> str:
+        database = Database(Settings(database_url=empty_url))
+        try:
+            return upgrade(database)[1]
+        finally:
+            database.close()
+
+    assert at_once([one] * 6) == [HEAD] * 6
+
+
+def test_given_no_schema_when_two_processes_upgrade_at_once_then_both_find_it(
+    empty_url: str, empty: Database
+) -> None:
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", UPGRADE, empty_url], env=environment(), stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    for process in running:
+        assert process.communicate(timeout=60)[1] == b""
+        assert process.returncode == 0
+    empty.ready()
+
+
+def test_given_an_upgrade_that_breaks_when_looked_at_then_there_is_no_half_a_schema(
+    empty: Database,
+) -> None:
+    def killed_at_the_end() -> None:
+        with empty.write() as connection:
+            config = alembic_config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        killed_at_the_end()
+    assert empty.revision() is None
+    assert upgrade(empty) == (None, HEAD)
+
+
+def test_given_an_embedded_database_when_first_used_then_it_is_created_for_this_user_alone(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "deep" / "home"
+
+    def one() -> None:
+        database = Database(Settings(home=home))
+        database.ready()
+        database.close()
+
+    at_once([one] * 4)
+    assert (home / "promptmill.db").exists()
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_given_an_embedded_database_of_a_newer_program_when_used_then_it_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    database = Database(Settings(home=tmp_path))
+    database.ready()
+    set_revision(database, "9999")
+    with pytest.raises(SchemaMismatch, match="newer than this promptmill knows"):
+        database.ready()
+    database.close()

@@ -1,0 +1,195 @@
+"""Results as a stream: in order, whole, and of one moment."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import event, insert, update
+
+from db.database import Database
+from db.queries import outcomes, results
+from db.records import Batch, Claim, Result
+from db.schema import batches as batch_table
+from db.schema import jobs as job_table
+from db.schema import results as result_table
+from db.states import JobState
+from tests.support.stored import (
+    MODEL,
+    a_batch,
+    a_claim,
+    a_worker,
+    batch_now,
+    claims,
+    failed,
+    succeeded,
+)
+
+
+@pytest.fixture
+def batch(database: Database) -> Batch:
+    return a_batch(database, 6, chunk_size=6, invalid=[6])
+
+
+@pytest.fixture
+def worker(database: Database) -> int:
+    return a_worker(database, name="the worker")
+
+
+@pytest.fixture
+def held(database: Database, batch: Batch, worker: int) -> list[Claim]:
+    return claims(database, worker)
+
+
+def finish(database: Database, held: list[Claim], worker: int, line: int, *texts: str) -> None:
+    (claim,) = [one for one in held if any(job.line == line for job in one.jobs)]
+    made = succeeded(claim, line, *texts) if texts else failed(claim, line)
+    with database.write() as connection:
+        outcomes.record(connection, [made], worker=worker)
+        # The clock's resolution must not decide on the order.
+        order = [5, 1, 3, 2].index(line)
+        connection.execute(
+            update(job_table).where(job_table.c.line == line).values(finished_at=100.0 + order)
+        )
+
+
+@pytest.fixture
+def finished(database: Database, batch: Batch, held: list[Claim], worker: int) -> Batch:
+    """Lines 5, 1, 3, 2 have finished, in this order; 4 is open, 6 was invalid."""
+    finish(database, held, worker, 5, "five")
+    finish(database, held, worker, 1, "one", "uno")
+    finish(database, held, worker, 3)
+    finish(database, held, worker, 2, "two")
+    return batch
+
+
+def shown(found: Iterator[Result]) -> list[tuple[int, int, str | None]]:
+    return [(one.line, one.sample, one.text) for one in found]
+
+
+def test_given_finished_jobs_when_streamed_then_they_come_as_they_finished(
+    database: Database, finished: Batch
+) -> None:
+    assert shown(results.stream(database, finished)) == [
+        (6, 0, None),
+        (5, 0, "five"),
+        (1, 0, "one"),
+        (1, 1, "uno"),
+        (3, 0, None),
+        (2, 0, "two"),
+    ]
+
+
+def test_given_finished_jobs_when_streamed_in_input_order_then_they_come_by_line(
+    database: Database, finished: Batch
+) -> None:
+    found = shown(results.stream(database, finished, order="input"))
+    assert [line for line, _, _ in found] == [1, 1, 2, 3, 5, 6]
+
+
+def test_given_failed_jobs_when_only_they_are_streamed_then_they_tell_why(
+    database: Database, finished: Batch
+) -> None:
+    found = list(results.stream(database, finished, order="input", failed_only=True))
+    assert [(one.line, one.state, one.error_code, one.attempts) for one in found] == [
+        (3, JobState.FAILED, "broken", 1),
+        (6, JobState.FAILED, "invalid_request", 0),
+    ]
+    assert [one.text for one in found] == [None, None]
+
+
+def test_given_a_result_when_streamed_then_it_says_where_it_comes_from(
+    database: Database, finished: Batch
+) -> None:
+    one = next(results.stream(database, finished, order="input", with_request=True))
+    assert (one.id, one.batch) == (f"{finished.id}-1", finished.id)
+    assert (one.model, one.revision, one.engine, one.dtype, one.worker) == (
+        MODEL,
+        "abc",
+        "echo",
+        "float32",
+        "the worker",
+    )
+    assert (one.prompt_tokens, one.completion_tokens, one.finish_reason) == (3, 2, "stop")
+    assert one.request == '{"prompt": "prompt 1"}'
+    assert next(results.stream(database, finished)).request is None
+
+
+def test_given_a_stream_when_jobs_finish_meanwhile_then_it_is_of_the_moment_it_began(
+    database: Database, finished: Batch, held: list[Claim], worker: int
+) -> None:
+    stream = results.stream(database, finished, order="input")
+    first = next(stream)
+    with database.write() as connection:
+        outcomes.record(connection, [succeeded(held[-1], 4)], worker=worker)
+    assert [first.line, *(one.line for one in stream)] == [1, 1, 2, 3, 5, 6]
+    later = [one.line for one in results.stream(database, finished, order="input")]
+    assert later == [1, 1, 2, 3, 4, 5, 6]
+
+
+def test_given_a_stream_that_is_left_early_when_closed_then_writers_go_on(
+    database: Database, finished: Batch
+) -> None:
+    for _ in range(20):
+        stream = results.stream(database, finished)
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+    assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    a_batch(database, 1)
+
+
+def test_given_another_batch_when_streamed_then_nothing_of_it_is_in_it(
+    database: Database, finished: Batch
+) -> None:
+    empty = a_batch(database, 3)
+    assert list(results.stream(database, empty)) == []
+
+
+def test_given_a_large_batch_when_streamed_then_memory_does_not_grow_with_it(
+    database: Database,
+) -> None:
+    count, text = 6_000, "x" * 4_000
+    batch = a_batch(database, 1)
+    claim = a_claim(database, a_worker(database))
+    assert claim is not None
+    with database.write() as connection:
+        connection.execute(
+            update(job_table).values(state=JobState.SUCCEEDED, finished_at=1.0, attempts=1)
+        )
+        common = {"batch_id": batch.key, "state": JobState.SUCCEEDED, "request": "{}"}
+        connection.execute(
+            insert(job_table),
+            [{**common, "line": line, "finished_at": 1.0} for line in range(2, count + 1)],
+        )
+        connection.execute(
+            insert(result_table),
+            [
+                {
+                    "batch_id": batch.key,
+                    "line": line,
+                    "sample": 0,
+                    "text": text,
+                    "finish_reason": "stop",
+                    "completion_tokens": 1,
+                }
+                for line in range(1, count + 1)
+            ],
+        )
+        connection.execute(update(batch_table).values(total=count, succeeded=count))
+    large = batch_now(database, batch)
+    cursors: list[str] = []
+    event.listen(
+        database.engine,
+        "after_cursor_execute",
+        lambda *args: cursors.append(type(args[1]).__name__),
+    )
+    tracemalloc.start()
+    seen = sum(1 for one in results.stream(database, large) if one.text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seen == count
+    # All of it is 24 MB; a fetch of 2,000 rows is 8.
+    assert peak < 18_000_000
+    # What the driver of PostgreSQL holds is not Python's memory: only a cursor bounds it.
+    assert cursors[-1] == ("ServerCursor" if database.dialect == "postgresql" else "Cursor")

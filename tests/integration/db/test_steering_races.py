@@ -1,0 +1,214 @@
+"""Pause, resume, cancel and retry against workers that write meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from threading import Event
+
+import pytest
+from sqlalchemy import event
+
+from db.database import Database
+from db.errors import ConflictError
+from db.queries import batches, chunks, outcomes, recovery
+from db.records import Claim
+from db.settings import Settings
+from db.states import BatchState
+from tests.support.crowd import at_once
+from tests.support.invariants import ENDED, Snapshot
+from tests.support.steering import cancel, drain, retry, steer, write
+from tests.support.stored import (
+    LEASE,
+    QUEUE,
+    a_batch,
+    a_claim,
+    a_worker,
+    batch_now,
+    chunk_states,
+    claims,
+    succeeded,
+)
+
+
+@pytest.fixture
+def crowded(database_url: str) -> Iterator[Database]:
+    """With connections for many threads."""
+    made = Database(Settings(database_url=database_url), pool_size=12)
+    yield made
+    made.close()
+
+
+def flusher(database: Database, stop: Event) -> Callable[[], None]:
+    """A worker that claims, flushes parts of several chunks at once, and renews."""
+    worker = a_worker(database)
+
+    def run() -> None:
+        while not stop.is_set():
+            held = [one for _ in range(3) if (one := a_claim(database, worker)) is not None]
+            # The later chunk's outcomes go with the earlier chunk's end.
+            for first, last in zip(held[::-1], held, strict=True):
+                made = [succeeded(first, job.line) for job in first.jobs[:1]]
+                ids = {first.chunk, last.chunk}
+                with database.write() as connection:
+                    chunks.lock(connection, ids)
+                    outcomes.record(connection, made, worker=worker)
+                    chunks.release(connection, last.chunk, last.token)
+                    outcomes.settle(connection, [first.batch, last.batch])
+                with database.write() as connection:
+                    chunks.renew(
+                        connection, {one.chunk: one.token for one in held[::-1]}, lease=LEASE
+                    )
+            for one in held:
+                with database.write() as connection:
+                    chunks.release(connection, one.chunk, one.token)
+
+    return run
+
+
+def test_given_four_flushing_workers_when_batches_are_paused_and_resumed_then_nobody_deadlocks(
+    crowded: Database,
+) -> None:
+    made = [a_batch(crowded, 60, chunk_size=2) for _ in range(2)]
+    stop = Event()
+
+    def steering() -> None:
+        try:
+            for turn in range(16):
+                for batch in made:
+                    with suppress(ConflictError):
+                        steer(crowded, batches.pause if turn % 2 else batches.resume, batch)
+        finally:
+            stop.set()
+
+    at_once([steering, *(flusher(crowded, stop) for _ in range(4))])
+    for batch in made:
+        with suppress(ConflictError):
+            steer(crowded, batches.resume, batch)
+    drain(crowded, a_worker(crowded))
+    end = Snapshot.of(crowded)
+    end.check()
+    assert {batch.state for batch in end.batches.values()} == {BatchState.COMPLETED}
+
+
+def test_given_four_flushing_workers_when_batches_are_cancelled_by_two_then_every_count_is_right(
+    crowded: Database,
+) -> None:
+    made = [a_batch(crowded, 24, chunk_size=2) for _ in range(8)]
+    stop = Event()
+
+    def cancelling(order: int) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                for batch in made[::order]:
+                    with suppress(ConflictError):
+                        cancel(crowded, batch)
+                    with crowded.write() as connection:
+                        recovery.finish_cancels(connection)
+            finally:
+                stop.set()
+
+        return run
+
+    at_once([cancelling(1), cancelling(-1), *(flusher(crowded, stop) for _ in range(4))])
+    drain(crowded, a_worker(crowded))
+    end = Snapshot.of(crowded)
+    end.check()
+    assert all(batch.state in ENDED for batch in end.batches.values())
+
+
+def test_given_flushing_workers_when_failed_jobs_are_retried_and_paused_then_none_is_stranded(
+    crowded: Database,
+) -> None:
+    batch = a_batch(crowded, 40, chunk_size=2)
+    worker = a_worker(crowded)
+    for claim in claims(crowded, worker)[::2]:
+        write(crowded, claim, worker, bad=tuple(job.line for job in claim.jobs))
+    stop = Event()
+
+    def retrying() -> None:
+        stale = batch_now(crowded, batch)
+        for line in range(1, 41):
+            with suppress(ConflictError):
+                retry(crowded, stale, [line])
+
+    def pausing() -> None:
+        try:
+            for turn in range(20):
+                with suppress(ConflictError):
+                    steer(crowded, batches.resume if turn % 2 else batches.pause, batch)
+        finally:
+            stop.set()
+
+    at_once([retrying, pausing, flusher(crowded, stop), flusher(crowded, stop)])
+    with suppress(ConflictError):
+        steer(crowded, batches.resume, batch)
+    drain(crowded, worker)
+    end = Snapshot.of(crowded)
+    end.check()
+    assert not end.open_jobs()
+
+
+def test_given_a_retry_in_the_middle_of_a_pause_when_it_is_over_then_nothing_of_the_batch_runs(
+    postgres_url: str,
+) -> None:
+    database = Database(Settings(database_url=postgres_url))
+    batch, worker = a_batch(database, 4, chunk_size=2), a_worker(database)
+    claim = a_claim(database, worker)
+    assert claim is not None
+    write(database, claim, worker, bad=(1,))
+    other = Database(Settings(database_url=postgres_url))
+    meanwhile: list[int] = []
+
+    def between(*args: object) -> None:
+        """The pause has held its chunks, and is about to say so of its batch."""
+        if str(args[2]).startswith("UPDATE batches") and not meanwhile:
+            meanwhile.append(retry(other, batch_now(other, batch)))
+
+    event.listen(database.engine, "before_cursor_execute", between)
+    assert steer(database, batches.pause, batch).state == BatchState.PAUSED
+    assert meanwhile == [1]
+    assert a_claim(database, worker) is None
+    assert a_claim(database, worker) is None
+    assert set(chunk_states(database, batch.key)) == {"held", "done"}
+    steer(database, batches.resume, batch)
+    drain(database, worker)
+    Snapshot.of(database).check()
+    for one in (database, other):
+        one.close()
+
+
+def test_given_workers_that_hold_chunks_when_renewed_and_flushed_at_once_then_nobody_deadlocks(
+    postgres_url: str,
+) -> None:
+    """The rows lie in the other order than their ids, so that an UPDATE finds them in it."""
+    database = Database(Settings(database_url=postgres_url), pool_size=6)
+    a_batch(database, 40, chunk_size=1)
+    worker = a_worker(database)
+    with database.write() as connection:
+        ids = [one[0] for one in chunks.take_unsent(connection, 100)]
+    held: list[Claim] = []
+    for chunk in reversed(ids):
+        with database.write() as connection:
+            claim = chunks.claim(connection, chunk, worker=worker, lease=LEASE)
+        assert claim is not None
+        held.append(claim)
+
+    def renewing() -> None:
+        for _ in range(40):
+            with database.write() as connection:
+                chunks.renew(connection, {one.chunk: one.token for one in held}, lease=LEASE)
+
+    def flushing(part: int) -> Callable[[], None]:
+        def run() -> None:
+            for one in held[part::2]:
+                write(database, one, worker)
+                with database.write() as connection:
+                    chunks.lock(connection, ids)
+
+        return run
+
+    at_once([renewing, renewing, flushing(0), flushing(1)])
+    assert a_claim(database, worker, queue=QUEUE) is None
+    Snapshot.of(database).check()
+    database.close()

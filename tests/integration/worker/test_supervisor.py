@@ -1,0 +1,173 @@
+"""One worker process per GPU: signals reach each once, and one that dies comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from db.errors import SettingsError
+from tests.support.processes import environment, eventually
+from worker import supervisor
+
+#: The supervisor as it is, but for the command that it starts.
+SCRIPT = """
+import subprocess, sys, time
+from worker import supervisor
+
+def start(device):
+    command = [sys.executable, "-c", sys.argv[2], sys.argv[1], device]
+    process = subprocess.Popen(command, start_new_session=True)
+    return supervisor._Child(device, process, time.monotonic())
+
+supervisor._start = start
+supervisor._PROPER = float(sys.argv[3])
+supervisor._LOOK = 0.02
+sys.exit(supervisor.Supervisor(["cuda:0", "cuda:1"]).run())
+"""
+
+#: A worker: says that it runs, and leaves on SIGTERM.
+WORKER = """
+import os, pathlib, signal, sys
+folder, device = pathlib.Path(sys.argv[1]), sys.argv[2]
+received = []
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda number, frame: received.append(number))
+(folder / f"{device}.{os.getpid()}").touch()
+while not received:
+    signal.pause()
+(folder / f"{device}.ended").write_text(str(len(received)))
+"""
+
+#: As WORKER, but the one on cuda:1 can't start.
+BROKEN = "import sys\nif sys.argv[2] == 'cuda:1': sys.exit(3)\n" + WORKER
+
+
+class Supervised:
+    def __init__(self, folder: Path, code: str, proper: float) -> None:
+        self._folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(folder), code, str(proper)],
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def pids(self, device: str) -> list[int]:
+        """Every process that ever worked on the device."""
+        names = [one.name for one in self._folder.glob(f"{device}.*")]
+        return [int(name.rpartition(".")[2]) for name in names if not name.endswith("ended")]
+
+    def up(self) -> bool:
+        return bool(self.pids("cuda:0") and self.pids("cuda:1"))
+
+    def ended(self) -> dict[str, str]:
+        """Device -> how many signals its worker had heard when it left."""
+        return {
+            one.name.rpartition(".")[0]: one.read_text() for one in self._folder.glob("*.ended")
+        }
+
+    def wait(self) -> tuple[int, str]:
+        _, said = self.process.communicate(timeout=30)
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def supervise(tmp_path: Path) -> Iterator[Callable[[str, float], Supervised]]:
+    made: list[Supervised] = []
+
+    def make(code: str, proper: float) -> Supervised:
+        made.append(Supervised(tmp_path, code, proper))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.process.kill()
+        one.process.communicate()
+        for pid in one.pids("cuda:0") + one.pids("cuda:1"):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_given_two_workers_when_told_to_stop_then_each_hears_it_once_and_the_exit_is_clean(
+    supervise: Callable[[str, float], Supervised], number: signal.Signals
+) -> None:
+    running = supervise(WORKER, 0)
+    eventually(running.up, what="both workers run")
+    running.process.send_signal(number)
+    assert running.wait() == (0, "")
+    assert running.ended() == {"cuda:0": "1", "cuda:1": "1"}
+
+
+def test_given_a_worker_that_can_not_start_when_it_ends_then_all_end_with_its_exit_code(
+    supervise: Callable[[str, float], Supervised],
+) -> None:
+    running = supervise(BROKEN, 30)
+    code, said = running.wait()
+    assert code == 3
+    assert said == "promptmill worker: the worker on cuda:1 could not start: stopping all\n"
+    # The other one was told, if it had come so far as to hear it.
+    assert set(running.ended()) <= {"cuda:0"}
+    for pid in running.pids("cuda:0"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_given_a_worker_that_is_killed_when_it_had_run_then_only_it_is_started_again(
+    supervise: Callable[[str, float], Supervised],
+) -> None:
+    running = supervise(WORKER, 0)
+    eventually(running.up, what="both workers run")
+    (killed,) = running.pids("cuda:1")
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: len(running.pids("cuda:1")) == 2, what="it is started again")
+    assert len(running.pids("cuda:0")) == 1
+    running.process.send_signal(signal.SIGTERM)
+    code, said = running.wait()
+    assert code == 0
+    assert said == "promptmill worker: the worker on cuda:1 ended with code -9: again in 1 s\n"
+    assert running.ended() == {"cuda:0": "1", "cuda:1": "1"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "count", "devices"),
+    [
+        ("all", 2, ["cuda:0", "cuda:1"]),
+        ("0", 1, ["cuda:0"]),
+        ("2,0", 3, ["cuda:2", "cuda:0"]),
+    ],
+)
+def test_given_gpus_when_they_are_there_then_each_gets_a_worker(
+    gpus: str, count: int, devices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_gpu_count", lambda: count)
+    assert supervisor._devices(gpus) == devices
+
+
+@pytest.mark.parametrize(
+    ("gpus", "count", "message"),
+    [
+        ("all", 0, "--gpus all: no GPU was found; use --device cpu"),
+        ("0,2", 2, "--gpus 0,2: there are 2 GPUs here, numbered from 0"),
+        ("0,0", 2, "--gpus 0,0: there are 2 GPUs here, numbered from 0"),
+        ("-1", 2, "--gpus -1: there are 2 GPUs here, numbered from 0"),
+        ("both", 2, "--gpus both: give 'all', or numbers as in 0,2"),
+        ("", 2, "--gpus : give 'all', or numbers as in 0,2"),
+    ],
+)
+def test_given_gpus_that_are_not_there_when_asked_for_then_the_error_says_what_there_is(
+    gpus: str, count: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_gpu_count", lambda: count)
+    with pytest.raises(SettingsError) as failure:
+        supervisor._devices(gpus)
+    assert failure.value.message == message
