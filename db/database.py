@@ -25,8 +25,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from db.errors import DatabaseError, DatabaseUnavailable, SchemaMismatch, ValueRefused
-from db.schema import REVISIONS
+from db.errors import DatabaseError, DatabaseUnavailable, ValueRefused
 from db.settings import Settings, redact
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
@@ -43,6 +42,11 @@ class Database:
         self.url = settings.effective_database_url
         self.engine = _engine(self.url, pool_size)
         self._driver: Any = self.engine.dialect.loaded_dbapi
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is promptmill's own file, made and upgraded by itself."""
+        return self._settings.embedded_database
 
     @property
     def dialect(self) -> str:
@@ -62,25 +66,9 @@ class Database:
             with connection.begin():
                 yield connection
 
-    def ready(self) -> None:
-        """Check that the database answers and that its schema is this program's.
-
-        The embedded database is created and upgraded by itself. Raises DatabaseUnavailable or
-        SchemaMismatch, each saying what to do.
-        """
-        found = self.revision()
-        if found == REVISIONS[-1]:
-            return
-        if self._settings.embedded_database and (found is None or found in REVISIONS):
-            from db.migrate import upgrade
-
-            upgrade(self)
-            return
-        raise SchemaMismatch(_mismatch(found, redact(self.url)))
-
     def revision(self) -> str | None:
         """The schema's revision; None where there is no schema yet."""
-        if self._settings.embedded_database:
+        if self.embedded:
             self._make_home()
         with self.read() as connection:
             if not inspect(connection).has_table("alembic_version"):
@@ -160,17 +148,6 @@ def _use_wal(connection: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _mismatch(found: str | None, url: str) -> str:
-    if found is None:
-        return f"database {url} has no promptmill schema: run 'promptmill db upgrade'"
-    if found in REVISIONS:
-        return f"database {url} has the older schema {found}: run 'promptmill db upgrade'"
-    return (
-        f"database {url} has schema {found}, newer than this promptmill knows "
-        f"({REVISIONS[-1]}): install a newer promptmill"
-    )
 
 
 def _cause(error: Exception) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from db import ids
 from db.database import Database
 from db.errors import BrokerUnavailable, LostRace, NotFoundError, UsageError
+from db.migrate import ready
 from db.queries import batches as batch_queries
 from db.queries import jobs as job_queries
 from db.queries import workers as worker_queries
@@ -248,7 +249,7 @@ class Client:
     def database(self) -> Database:
         """Raises DatabaseUnavailable or SchemaMismatch, saying what to do."""
         database = Database(self.settings)
-        database.ready()
+        ready(database)
         return database
 
     @cached_property

@@ -19,7 +19,6 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-import worker.bootstep
 from db import embedded, redis_server
 from db.errors import BrokerUnavailable
 from db.ids import queue_name
@@ -76,7 +75,8 @@ def make_app(config: Settings) -> Celery:
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
     )
-    app.steps["worker"].add(worker.bootstep.MillStep)
+    # By name: a producer, which only sends, loads nothing of the worker.
+    app.steps["worker"].add("worker.bootstep:MillStep")
     app.promptmill_settings = config
     return app
 

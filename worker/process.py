@@ -21,6 +21,7 @@ from db.database import Database
 from db.embedded import embedded_broker
 from db.errors import DatabaseError, SettingsError
 from db.ids import queue_name
+from db.migrate import ready
 from db.queries import workers as worker_queries
 from db.settings import Settings, variable
 from worker.engine.protocol import Engine, EngineConfig, EngineInfo
@@ -59,7 +60,7 @@ class WorkerProcess:
             self._resources.enter_context(embedded_broker(settings.home))
         database = Database(settings)
         self._resources.callback(database.close)
-        database.ready()
+        ready(database)
         engine = create(settings.engine, _engine_config(settings, settings.model))
         info = engine.start()
         self._resources.callback(engine.close)

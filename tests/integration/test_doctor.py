@@ -15,6 +15,7 @@ import pytest
 from db.database import Database
 from db.embedded import embedded_broker
 from db.ids import queue_name
+from db.migrate import ready
 from db.redis_server import Answer, find_server, ping
 from db.settings import Settings
 from producer.doctor import Check, examine
@@ -95,7 +96,7 @@ def test_given_the_embedded_services_running_when_examined_then_they_are_found(
 ) -> None:
     settings = settings_for(tmp_path)
     database = Database(settings)
-    database.ready()
+    ready(database)
     database.close()
     with embedded_broker(settings.home):
         checks = found(settings)

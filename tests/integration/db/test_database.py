@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select, text
 from db.clock import db_now
 from db.database import Database
 from db.errors import DatabaseError, DatabaseUnavailable, ValueRefused
-from db.migrate import upgrade
+from db.migrate import ready, upgrade
 from db.queries import jobs
 from db.queries.jobs import NewJob
 from db.schema import jobs as job_table
@@ -38,7 +38,7 @@ def test_given_no_server_when_used_then_it_is_unavailable_and_the_password_is_no
         port = unused.getsockname()[1]
         database = opened(f"postgresql+psycopg://me:{SECRET}@127.0.0.1:{port}/d")
         with pytest.raises(DatabaseUnavailable) as failure:
-            database.ready()
+            ready(database)
     message = failure.value.message
     assert message.startswith(f"can't use database postgresql+psycopg://me:***@127.0.0.1:{port}/d")
     assert "refused" in message
@@ -49,7 +49,7 @@ def test_given_no_server_when_used_then_it_is_unavailable_and_the_password_is_no
 def test_given_a_folder_that_is_not_there_when_used_then_it_is_unavailable(tmp_path: Path) -> None:
     database = opened(f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}")
     with pytest.raises(DatabaseUnavailable, match=r"nowhere/x\.db: unable to open database file$"):
-        database.ready()
+        ready(database)
 
 
 def test_given_a_home_that_is_a_file_when_used_then_the_message_names_it(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_given_a_home_that_is_a_file_when_used_then_the_message_names_it(tmp_pat
     home.write_text("")
     for one in (home, home / "deeper"):
         with pytest.raises(DatabaseUnavailable, match=r"can't use database .*home.*promptmill\.db"):
-            Database(Settings(home=one)).ready()
+            ready(Database(Settings(home=one)))
 
 
 def test_given_a_file_that_is_no_database_when_used_then_the_message_says_so(
@@ -66,7 +66,7 @@ def test_given_a_file_that_is_no_database_when_used_then_the_message_says_so(
     file = tmp_path / "notes.txt"
     file.write_text("These are notes. " * 100)
     with pytest.raises(DatabaseError, match="file is not a database"):
-        opened(f"sqlite:///{file}").ready()
+        ready(opened(f"sqlite:///{file}"))
 
 
 def test_given_a_read_only_database_when_written_then_the_message_says_so(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from db.database import Database
 from db.errors import SchemaMismatch
-from db.migrate import alembic_config, upgrade
+from db.migrate import alembic_config, ready, upgrade
 from db.schema import REVISIONS, metadata
 from db.settings import Settings
 from tests.support.crowd import at_once
@@ -111,12 +111,12 @@ def test_given_no_schema_when_upgraded_twice_then_the_second_changes_nothing(
     assert upgrade(empty) == (None, HEAD)
     assert upgrade(empty) == (HEAD, HEAD)
     assert empty.revision() == HEAD
-    empty.ready()
+    ready(empty)
 
 
 def test_given_no_schema_when_used_then_the_message_says_how_to_make_one(empty: Database) -> None:
     with pytest.raises(SchemaMismatch) as failure:
-        empty.ready()
+        ready(empty)
     assert failure.value.message == (
         f"database {empty.url} has no promptmill schema: run 'promptmill db upgrade'"
     )
@@ -125,9 +125,9 @@ def test_given_no_schema_when_used_then_the_message_says_how_to_make_one(empty: 
 def test_given_an_older_schema_when_used_then_the_message_says_how_to_upgrade(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.database.REVISIONS", (HEAD, "9999"))
+    monkeypatch.setattr("db.migrate.REVISIONS", (HEAD, "9999"))
     with pytest.raises(SchemaMismatch) as failure:
-        database.ready()
+        ready(database)
     assert failure.value.message.endswith(
         f" has the older schema {HEAD}: run 'promptmill db upgrade'"
     )
@@ -137,9 +137,9 @@ def test_given_a_newer_schema_when_used_or_upgraded_then_a_newer_program_is_aske
     database: Database,
 ) -> None:
     set_revision(database, "9999")
-    for use in (database.ready, lambda: upgrade(database)):
+    for use in (ready, upgrade):
         with pytest.raises(SchemaMismatch) as failure:
-            use()
+            use(database)
         assert "has schema 9999, newer than this promptmill knows" in failure.value.message
         assert failure.value.message.endswith("install a newer promptmill")
     assert database.revision() == "9999"
@@ -170,7 +170,7 @@ def test_given_no_schema_when_two_processes_upgrade_at_once_then_both_find_it(
     for process in running:
         assert process.communicate(timeout=60)[1] == b""
         assert process.returncode == 0
-    empty.ready()
+    ready(empty)
 
 
 def test_given_an_upgrade_that_breaks_when_looked_at_then_there_is_no_half_a_schema(
@@ -196,7 +196,7 @@ def test_given_an_embedded_database_when_first_used_then_it_is_created_for_this_
 
     def one() -> None:
         database = Database(Settings(home=home))
-        database.ready()
+        ready(database)
         database.close()
 
     at_once([one] * 4)
@@ -208,8 +208,8 @@ def test_given_an_embedded_database_of_a_newer_program_when_used_then_it_is_left
     tmp_path: Path,
 ) -> None:
     database = Database(Settings(home=tmp_path))
-    database.ready()
+    ready(database)
     set_revision(database, "9999")
     with pytest.raises(SchemaMismatch, match="newer than this promptmill knows"):
-        database.ready()
+        ready(database)
     database.close()

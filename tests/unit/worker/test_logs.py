@@ -10,6 +10,7 @@ import pytest
 
 from db.database import Database
 from db.errors import DatabaseUnavailable
+from db.migrate import ready
 from db.settings import Settings
 from worker.logs import KeyValueFormatter, configure
 
@@ -73,7 +74,7 @@ def test_given_the_level_debug_when_configured_then_libraries_speak_too(
 def test_given_a_database_that_can_not_be_reached_when_it_is_logged_then_no_password_is() -> None:
     url = "postgresql+psycopg://me:hunter2@127.0.0.1:1/db"
     with pytest.raises(DatabaseUnavailable) as failure:
-        Database(Settings(database_url=url)).ready()
+        ready(Database(Settings(database_url=url)))
     line = formatted("results wait: %s", failure.value.message, action="flush_waits")
     assert "me:***@127.0.0.1" in line
     assert "hunter2" not in line
