@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 
 from db.errors import PromptmillError
 from db.settings import Settings, settings
@@ -44,13 +45,24 @@ def _leave_with_parent() -> None:
 
 def run(config: Settings) -> int:
     """One Celery worker in this process."""
+    from celery.exceptions import SecurityWarning
+
     from worker.app import make_app
 
+    # Celery warns root of pickle, which we never read.
+    warnings.simplefilter("ignore", SecurityWarning)
     app = make_app(config)
     app.set_current()
     # Unique, so that remote control reaches each of several workers on one host.
     name = f"promptmill-{os.getpid()}@{socket.gethostname()}"
-    worker = app.Worker(hostname=name, loglevel=config.log_level, quiet=True, task_events=False)
+    worker = app.Worker(
+        hostname=name,
+        loglevel=config.log_level,
+        quiet=True,
+        task_events=False,
+        # Workers have nothing to tell each other: they meet in the database.
+        without_gossip=True,
+    )
     worker.start()
     return int(worker.exitcode or 0)
 

@@ -33,9 +33,12 @@ class KeyValueFormatter(logging.Formatter):
 
 
 def _is_noise(record: logging.LogRecord) -> bool:
-    """Celery's traceback of a chunk that was handed back: our own line tells it."""
+    """Celery's traceback of a chunk that was handed back, which our own line tells; and its
+    advice to cancel tasks when Redis goes away, which the database's leases make wrong.
+    """
     error = record.exc_info[1] if record.exc_info else None
-    return isinstance(error, Reject)
+    advice = record.name == "py.warnings" and "CPendingDeprecationWarning" in record.getMessage()
+    return isinstance(error, Reject) or advice
 
 
 def configure(level: str, **_: Any) -> None:
