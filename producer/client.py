@@ -15,13 +15,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
-from itertools import chain
-from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 from db import ids
 from db.database import Database
-from db.errors import BrokerUnavailable, LostRace, NotFoundError, UsageError
+from db.errors import BrokerUnavailable, LostRace, NotFoundError
 from db.migrate import ready
 from db.queries import batches as batch_queries
 from db.queries import jobs as job_queries
@@ -31,17 +29,15 @@ from db.queries.results import Order as ResultOrder
 from db.records import Batch, Job, Worker
 from db.sampling import normalise
 from db.settings import Settings, settings
+from producer import intake
+from producer.intake import Lines, Source
 from producer.model_files import canonical_model
-from producer.reading import BadLine, Line, parse_all, read
 from producer.results import Results
 from producer.submission import Order, Submission, send_messages, submit
 
 if TYPE_CHECKING:
     from celery import Celery
     from sqlalchemy import Connection
-
-#: What can be submitted: a path, URL or glob, several, or prompts and requests themselves.
-Source = str | PathLike[str] | Iterable[Any]
 
 
 class Client:
@@ -73,15 +69,14 @@ class Client:
         requests (mappings). The same content under the same `name` or `idempotency_key` gives
         the batch that exists. Raises InvalidInput with every bad line, and queues nothing then.
         """
-        lines, repeatable = self._lines(source, template, format, params)
+        lines = intake.from_source(source, **self._reading(template, format, params))
         return self.submit_lines(
             lines,
-            repeatable=repeatable,
             model=model,
             name=name,
             params=params,
             priority=priority,
-            metadata=metadata,
+            metadata=metadata or {},
             idempotency_key=idempotency_key,
             skip_invalid=skip_invalid,
             ignore_line_model=ignore_line_model,
@@ -98,39 +93,31 @@ class Client:
         **options: Any,
     ) -> Submission:
         """As `submit`, for several files in one batch; tells whether it is new."""
-        names = list(sources)
-        lines = self._reading(names, template, format, params)
-        return self.submit_lines(lines, repeatable="-" not in names, params=params, **options)
+        lines = intake.from_files(list(sources), **self._reading(template, format, params))
+        return self.submit_lines(lines, params=params, **options)
 
     def submit_lines(
         self,
-        lines: Callable[[], Iterable[Line | BadLine]],
+        lines: Lines,
         *,
-        repeatable: bool,
         model: str | None = None,
         params: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, str] | None = None,
         on_progress: Callable[[int], None] = lambda _count: None,
         **options: Any,
     ) -> Submission:
-        """Submit validated lines; `lines()` is called again only if it is `repeatable`."""
+        """Submit lines that were read already; `options` are those of an Order."""
         chosen = model or self.settings.model
         if chosen is None:
-            chosen, lines = _model_of_first(lines, repeatable)
-        _check_length("name", options.get("name"), 200)
-        _check_length("idempotency key", options.get("idempotency_key"), 300)
+            chosen, lines = intake.model_of_first(lines)
         order = Order(
             model=canonical_model(chosen),
             params=normalise(params or {}),
-            metadata=_checked_metadata(metadata or {}),
             chunk_size=self.settings.chunk_size,
             **options,
         )
         if not self.settings.embedded_broker:
             self.ping_broker()
-        return submit(
-            self.database, self._send, order, lines, repeatable=repeatable, on_progress=on_progress
-        )
+        return submit(self.database, self._send, order, lines, on_progress=on_progress)
 
     def status(self, id: str) -> Batch | Job:  # noqa: A002 - what users call it
         """A batch by its id, or a job by `BATCH-LINE`. Raises NotFoundError."""
@@ -294,66 +281,12 @@ class Client:
             job_queries.get_job(connection, batch.id, line)
             return job_queries.requeue(connection, batch, [line], 1)
 
-    def _lines(
-        self,
-        source: Source,
-        template: str | None,
-        given_format: str | None,
-        params: Mapping[str, Any] | None,
-    ) -> tuple[Callable[[], Iterable[Line | BadLine]], bool]:
-        if isinstance(source, str | PathLike):
-            name = str(source)
-            return self._reading([name], template, given_format, params), name != "-"
-        items = source
-        defaults = normalise(params or {})
-        return (
-            lambda: parse_all(
-                items,
-                template=template,
-                defaults=defaults,
-                max_prompt_bytes=self.settings.max_prompt_bytes,
-            ),
-            isinstance(items, list | tuple),
-        )
-
     def _reading(
-        self,
-        names: list[str],
-        template: str | None,
-        given_format: str | None,
-        params: Mapping[str, Any] | None,
-    ) -> Callable[[], Iterable[Line | BadLine]]:
-        defaults = normalise(params or {})
-        return lambda: read(
-            names,
-            template=template,
-            format=given_format,
-            defaults=defaults,
-            max_prompt_bytes=self.settings.max_prompt_bytes,
-        )
-
-
-def _model_of_first(
-    lines: Callable[[], Iterable[Line | BadLine]], repeatable: bool
-) -> tuple[str, Callable[[], Iterable[Line | BadLine]]]:
-    """The model that the first line names, as in OpenAI's files; and the lines, whole again."""
-    stream = iter(lines())
-    first = next(stream, None)
-    if not isinstance(first, Line) or first.model is None:
-        raise UsageError("which model? give --model, or set PROMPTMILL_MODEL")
-    return first.model, lines if repeatable else lambda: chain([first], stream)
-
-
-def _check_length(what: str, text: str | None, longest: int) -> None:
-    if text is not None and not 1 <= len(text) <= longest:
-        raise UsageError(f"the {what} has {len(text)} characters: 1 to {longest} are allowed")
-
-
-def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """OpenAI's bounds, so that a batch fits both."""
-    if len(metadata) > 16:
-        raise UsageError(f"metadata has {len(metadata)} pairs: 16 at most")
-    for key, value in metadata.items():
-        if not 1 <= len(key) <= 64 or len(value) > 512:
-            raise UsageError(f"metadata '{key[:64]}': a key has 1 to 64 characters, a value 512")
-    return dict(metadata)
+        self, template: str | None, given_format: str | None, params: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        return {
+            "template": template,
+            "given_format": given_format,
+            "defaults": normalise(params or {}),
+            "max_prompt_bytes": self.settings.max_prompt_bytes,
+        }

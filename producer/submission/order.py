@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from db.errors import ConflictError, InputError
+from db.errors import ConflictError, InputError, UsageError
 from db.records import Batch
 from producer.reading import BadLine
 
@@ -27,6 +27,18 @@ class Order:
     #: Run a line that names another model with this one.
     ignore_line_model: bool = False
     chunk_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what the database, or OpenAI's clients, would not take."""
+        _check_length("name", self.name, 200)
+        _check_length("idempotency key", self.idempotency_key, 300)
+        if len(self.metadata) > 16:
+            raise UsageError(f"metadata has {len(self.metadata)} pairs: 16 at most")
+        for key, value in self.metadata.items():
+            if not 1 <= len(key) <= 64 or len(value) > 512:
+                raise UsageError(
+                    f"metadata '{key[:64]}': a key has 1 to 64 characters, a value up to 512"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +70,8 @@ def other_content(key: str, batch: str) -> ConflictError:
         f"idempotency key '{key}' belongs to batch {batch}, which has other content: "
         "choose another key"
     )
+
+
+def _check_length(what: str, text: str | None, longest: int) -> None:
+    if text is not None and not 1 <= len(text) <= longest:
+        raise UsageError(f"the {what} has {len(text)} characters: 1 to {longest} are allowed")

@@ -8,6 +8,7 @@ from db.database import Database
 from db.errors import BrokerUnavailable
 from db.queries import batches, chunks
 from db.records import Batch
+from producer.intake import Lines
 from producer.reading import BadLine, Line
 from producer.submission.checks import LineChecks
 from producer.submission.digest import Digest
@@ -24,19 +25,18 @@ def submit(
     database: Database,
     send: Send,
     order: Order,
-    lines: Callable[[], Iterable[Line | BadLine]],
+    lines: Lines,
     *,
-    repeatable: bool,
     on_progress: Callable[[int], None] = lambda _count: None,
 ) -> Submission:
-    """Submit what `lines()` yields; call it twice only if it is `repeatable`.
+    """Read, store, send.
 
     `on_progress` hears the number of lines stored so far. Raises InvalidInput with every bad
     line, InputError, DatabaseError.
     """
     known = _known_batches(database, order)
-    if known and repeatable:
-        digest = _digest_of(order, lines())
+    if known and lines.repeatable:
+        digest = _digest_of(order, lines.read())
         same = next((batch for batch in known if batch.digest == digest), None)
         if same is not None:
             return Submission(same, created=False, sent=0)
@@ -44,7 +44,7 @@ def submit(
             raise other_content(order.idempotency_key, known[0].id)
     filling = Filling(database, order)
     try:
-        filling.fill(lines(), on_progress)
+        filling.fill(lines.read(), on_progress)
         batch, created = filling.activate()
     except BaseException:
         filling.discard()
