@@ -60,10 +60,11 @@ def command(
     from producer.progress import counting, summary
 
     check_output(output, output_format)
+    _check_overwriting(files, output)
     given = {name: options.pop(name) for name in WORKER_OPTIONS}
     environment = worker_environment(model=options["model"], **given)
     with Client() as client:
-        options["name"] = _name(options["name"], files, fresh=fresh)
+        options["name"] = _name(options["name"], files, _how(client, given), fresh=fresh)
         with counting("reading") as on_progress:
             done = client.submit_files(
                 files,
@@ -95,12 +96,29 @@ def command(
         sys.exit(1)
 
 
-def _name(given: str | None, files: tuple[str, ...], *, fresh: bool) -> str:
+def _name(given: str | None, files: tuple[str, ...], how: str, *, fresh: bool) -> str:
     """What makes the same command find its batch again; `fresh`: what makes it not."""
     # Not pathlib: globs and URLs are no paths, and only need to be the same the next time.
     places = (file if file == "-" or "://" in file else os.path.abspath(file) for file in files)  # noqa: PTH100
-    name = given or "run " + " ".join(places)
+    name = f"{given or 'run ' + ' '.join(places)}{how}"
     return f"{name[-160:]} {time.time():.3f}" if fresh else name[-MAX_NAME:]
+
+
+def _how(client: Client, given: dict[str, Any]) -> str:
+    """What changes the texts, besides model and parameters; empty for the defaults."""
+    config = client.settings
+    engine, dtype, revision = (
+        given[name] or getattr(config, name) for name in ("engine", "dtype", "revision")
+    )
+    parts = (engine != "transformers" and engine, dtype != "auto" and dtype, revision)
+    return "".join(f" {part}" for part in parts if part)
+
+
+def _check_overwriting(files: tuple[str, ...], output: str | None) -> None:
+    from db.errors import UsageError
+
+    if output is not None and os.path.realpath(output) in map(os.path.realpath, files):
+        raise UsageError(f"{output} is an input: the results would overwrite it; name another file")
 
 
 def _tell_of_earlier(batch: Batch) -> None:
