@@ -1,6 +1,8 @@
 """A batch's life: created, filled, activated, steered, deleted.
 
-Everyone locks in one order, chunks, then jobs, then the batch, so that nobody deadlocks.
+Everyone locks in one order, chunks, then jobs, then the batch, so that nobody deadlocks. What
+users do to one batch, pause, resume, cancel and retry, goes one after the other: each changes
+chunks before it can hold the batch, and none may miss those that another one makes meanwhile.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from db.clock import db_now
@@ -22,6 +24,8 @@ from db.states import BATCH_ACTIVE, BATCH_TERMINAL, BatchState, ChunkState, JobS
 
 #: Rows of one slice of a long change: seconds of lock at most.
 SLICE = 10_000
+#: Where the advisory locks of `steering` lie, beside those of recovery.
+_STEERING = 0x6D696C73
 
 _COLUMNS = (
     batches.c.id, batches.c.uid, batches.c.name, batches.c.model, batches.c.queue,
@@ -164,9 +168,21 @@ def newest(connection: Connection, limit: int, before: int | None = None) -> lis
     return [_batch(row) for row in connection.execute(query)]
 
 
+def steering(connection: Connection, key: int) -> None:
+    """Wait until nobody else pauses, resumes, cancels or retries this batch; first of all locks.
+
+    Held to the end of the transaction. On SQLite a writing transaction is alone anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(:space, :key)"),
+            {"space": _STEERING, "key": key & 0x7FFFFFFF},
+        )
+
+
 def pause(connection: Connection, uid: str) -> Batch:
     """Hold back every chunk; a worker that runs one notices at its next heartbeat."""
-    batch = get(connection, uid)
+    batch = _steered(connection, uid)
     if batch.state == BatchState.PAUSED:
         return batch
     lock_open(connection, [batch.key])
@@ -181,7 +197,7 @@ def pause(connection: Connection, uid: str) -> Batch:
 
 def resume(connection: Connection, uid: str) -> Batch:
     """Let a paused batch go on; its messages go out anew."""
-    batch = get(connection, uid)
+    batch = _steered(connection, uid)
     if batch.state in BATCH_ACTIVE:
         return batch
     if batch.state != BatchState.PAUSED:
@@ -198,7 +214,7 @@ def resume(connection: Connection, uid: str) -> Batch:
 
 def begin_cancel(connection: Connection, uid: str) -> Batch:
     """Say that the batch ends; `finish_cancel` then settles its jobs."""
-    batch = get(connection, uid)
+    batch = _steered(connection, uid)
     if batch.state in (BatchState.CANCELLING, BatchState.CANCELLED):
         return batch
     return _move(connection, batch, BatchState.CANCELLING)
@@ -245,6 +261,12 @@ def touch(connection: Connection, key: int) -> None:
         update(batches).where(batches.c.id == bindparam("key")).values(touched_at=db_now()),
         {"key": key},
     )
+
+
+def _steered(connection: Connection, uid: str) -> Batch:
+    """The batch, with `steering` held. Raises NotFoundError."""
+    steering(connection, get(connection, uid).key)
+    return get(connection, uid)
 
 
 def _move(connection: Connection, batch: Batch, target: BatchState) -> Batch:

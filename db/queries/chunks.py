@@ -13,14 +13,6 @@ from db.records import Claim, ClaimedJob
 from db.schema import batches, chunks, jobs
 from db.states import BatchState, ChunkState, JobState
 
-#: A chunk of a paused batch.
-_HELD = {
-    chunks.c.state: ChunkState.HELD,
-    chunks.c.lease_token: None,
-    chunks.c.lease_expires_at: None,
-    chunks.c.worker_id: None,
-}
-
 _CLAIMED = (
     chunks.c.id, chunks.c.batch_id, chunks.c.first_line, chunks.c.last_line, chunks.c.lines,
 )  # fmt: skip
@@ -92,10 +84,6 @@ def _claim(
             batches.c.id == row.batch_id
         )
     ).one()
-    if batch.state == BatchState.PAUSED:
-        # Queued by a retry or by recovery in the very moment of the pause.
-        connection.execute(update(chunks).where(chunks.c.id == row.id).values(_HELD))
-        return None
     if batch.state == BatchState.QUEUED:
         connection.execute(
             update(batches)

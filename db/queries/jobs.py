@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 from db.database import AnyRow
 from db.errors import ConflictError, NotFoundError
 from db.ids import job_id
-from db.queries.batches import SLICE, get, locked
+from db.queries.batches import SLICE, get, locked, steering
 from db.records import Batch, Job
 from db.schema import batches, chunks, jobs, results, workers
 from db.states import BATCH_TERMINAL, BatchState, ChunkState, JobState
@@ -158,6 +158,7 @@ def requeue(connection: Connection, batch: Batch, lines: Sequence[int], chunk_si
 
     Raises ConflictError where the batch, as it is by now, has nothing to retry.
     """
+    steering(connection, batch.key)
     taken = sorted(
         connection.execute(
             update(jobs)

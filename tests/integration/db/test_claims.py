@@ -159,21 +159,6 @@ def test_given_a_paused_batch_when_claimed_then_it_is_not_to_be_had(database: Da
     assert claim(database, ids[0], worker) is None
 
 
-def test_given_a_chunk_that_slipped_through_a_pause_when_claimed_then_it_is_held(
-    database: Database,
-) -> None:
-    """As a retry leaves it that commits in the middle of the pause."""
-    batch = a_batch(database, 4)
-    with database.write() as connection:
-        batches.pause(connection, batch.id)
-        connection.execute(update(chunk_table).values(state="queued"))
-    assert a_claim(database, a_worker(database)) is None
-    assert chunk_states(database, batch.key) == ["held"]
-    with database.write() as connection:
-        batches.resume(connection, batch.id)
-    assert a_claim(database, a_worker(database)) is not None
-
-
 def test_given_leases_when_renewed_then_only_those_still_ours_are_kept(database: Database) -> None:
     a_batch(database, 4, chunk_size=1)
     worker = a_worker(database)

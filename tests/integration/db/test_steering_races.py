@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from db.database import Database
 from db.errors import ConflictError
@@ -17,7 +18,8 @@ from db.settings import Settings
 from db.states import BatchState
 from tests.support.crowd import at_once
 from tests.support.invariants import ENDED, Snapshot
-from tests.support.steering import cancel, drain, retry, steer, write
+from tests.support.processes import eventually
+from tests.support.steering import Verb, cancel, drain, retry, steer, write
 from tests.support.stored import (
     LEASE,
     QUEUE,
@@ -149,33 +151,55 @@ def test_given_flushing_workers_when_failed_jobs_are_retried_and_paused_then_non
     assert not end.open_jobs()
 
 
-def test_given_a_retry_in_the_middle_of_a_pause_when_it_is_over_then_nothing_of_the_batch_runs(
-    postgres_url: str,
+@pytest.mark.parametrize("verb", [batches.pause, batches.resume])
+def test_given_a_retry_in_the_middle_of_a_pause_or_resume_when_it_is_over_then_its_chunk_obeys_too(
+    postgres_url: str, verb: Verb
 ) -> None:
     database = Database(Settings(database_url=postgres_url))
+    other = Database(Settings(database_url=postgres_url))
     batch, worker = a_batch(database, 4, chunk_size=2), a_worker(database)
     claim = a_claim(database, worker)
     assert claim is not None
     write(database, claim, worker, bad=(1,))
-    other = Database(Settings(database_url=postgres_url))
-    meanwhile: list[int] = []
+    if verb is batches.resume:
+        steer(database, batches.pause, batch)
+    with ThreadPoolExecutor(1) as pool:
+        meanwhile: list[Future[int]] = []
 
-    def between(*args: object) -> None:
-        """The pause has held its chunks, and is about to say so of its batch."""
-        if str(args[2]).startswith("UPDATE batches") and not meanwhile:
-            meanwhile.append(retry(other, batch_now(other, batch)))
+        def between(*args: object) -> None:
+            """The verb has changed its chunks, and is about to change the batch."""
+            if str(args[2]).startswith("UPDATE batches") and not meanwhile:
+                meanwhile.append(pool.submit(retry, other, batch_now(database, batch)))
+                eventually(
+                    lambda: meanwhile[0].done() or waits_for_a_lock(other),
+                    what="the retry to end or to wait for its turn",
+                )
 
-    event.listen(database.engine, "before_cursor_execute", between)
-    assert steer(database, batches.pause, batch).state == BatchState.PAUSED
-    assert meanwhile == [1]
-    assert a_claim(database, worker) is None
-    assert a_claim(database, worker) is None
-    assert set(chunk_states(database, batch.key)) == {"held", "done"}
-    steer(database, batches.resume, batch)
+        event.listen(database.engine, "before_cursor_execute", between)
+        steer(database, verb, batch)
+        assert [one.result() for one in meanwhile] == [1]
+    waiting = {"held"} if verb is batches.pause else {"queued"}
+    assert set(chunk_states(database, batch.key)) == {*waiting, "done"}
+    with suppress(ConflictError):
+        steer(database, batches.resume, batch)
     drain(database, worker)
     Snapshot.of(database).check()
+    assert not Snapshot.of(database).open_jobs()
     for one in (database, other):
         one.close()
+
+
+def waits_for_a_lock(database: Database) -> bool:
+    """Whether a statement of its database, of anyone, waits for a lock."""
+    with database.read() as connection:
+        return bool(
+            connection.execute(
+                text(
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+            ).scalar_one()
+        )
 
 
 def test_given_workers_that_hold_chunks_when_renewed_and_flushed_at_once_then_nobody_deadlocks(
