@@ -2,6 +2,7 @@
 
 Celery starts it after its pool and before its consumer, so that no message is fetched before the
 model is loaded; and stops it after the consumer and before the pool, so that slots can finish.
+The embedded broker is there before the model, and until the last slot has handed its message back.
 Signals are ours: the first SIGTERM or Ctrl-C drains, the second one ends the draining.
 """
 
@@ -10,12 +11,14 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps, signals
 from celery.worker import state
 
+from db.embedded import embedded_broker
 from db.errors import PromptmillError
 from db.settings import Settings
 
@@ -37,6 +40,9 @@ class MillStep(bootsteps.StartStopStep):
         self._settings: Settings = self._app.promptmill_settings
         self._process: WorkerProcess | None = None
         self._signals = 0
+        self._broker = ExitStack()
+        # Celery's last word, after its pool: its blueprint stops no step that late.
+        signals.worker_shutdown.connect(self._leave_broker)
 
     def start(self, parent: Any) -> None:
         """Load the model, or end the worker with the reason."""
@@ -47,6 +53,8 @@ class MillStep(bootsteps.StartStopStep):
             _give_up("the worker needs Celery's threads pool: start it with --pool threads", 2)
         self._process = WorkerProcess(self._settings, lambda messages: send(self._app, messages))
         try:
+            if self._settings.embedded_broker:
+                self._broker.enter_context(embedded_broker(self._settings.home))
             self._process.start()
         except PromptmillError as error:
             _give_up(error.message, error.exit_code)
@@ -60,6 +68,9 @@ class MillStep(bootsteps.StartStopStep):
             self._process.stop(self._settings.grace)
 
     terminate = stop
+
+    def _leave_broker(self, **_: Any) -> None:
+        self._broker.close()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Only flags are set here: a signal handler may interrupt a lock's holder."""

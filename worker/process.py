@@ -1,6 +1,6 @@
 """A worker process from the inside: engine, database, mill and duties, started and stopped.
 
-    start   broker (embedded) → database → engine → registration → duties
+    start   database → engine → registration → duties
     stop    drain → duties → flusher → engine → farewell
 
 In this order: a model that can't load stops the worker before anybody counts on it, and leases
@@ -18,7 +18,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from db.database import Database
-from db.embedded import embedded_broker
 from db.errors import DatabaseError, SettingsError
 from db.ids import queue_name
 from db.migrate import ready
@@ -56,8 +55,6 @@ class WorkerProcess:
         settings = self._settings
         if settings.model is None:
             raise SettingsError(f"{variable('model')} is not set: which model should be served?")
-        if settings.embedded_broker:
-            self._resources.enter_context(embedded_broker(settings.home))
         database = Database(settings)
         self._resources.callback(database.close)
         ready(database)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from db.states import JobState
-from tests.acceptance.mill import Mill, echoing
+from tests.acceptance.mill import Mill, echoing, processes_of
 from tests.support.processes import WorkerProcess, environment, eventually
 
 #: 300 jobs of this take a worker some 3 s: time to stop it in the middle.
@@ -66,6 +66,24 @@ def test_given_no_grace_when_told_to_stop_then_unfinished_jobs_go_back_without_a
     mill.finished(batch)
     mill.shares(batch)
     assert {result.attempts for result in mill.client.results(batch)} == {1}
+
+
+def test_given_an_embedded_broker_when_its_last_worker_stops_then_the_messages_go_back_in_peace(
+    embedded: Mill,
+) -> None:
+    """The broker ends after the last message was handed back, not before."""
+    worker = embedded.worker(_BUSY, PROMPTMILL_GRACE="0")
+    batch = embedded.submit(_JOBS)
+    _busy(embedded, worker)
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.ended(20) == 0
+    assert not embedded.client.batch(batch).finished, "the test is too slow for its batch"
+    assert "Traceback" not in worker.said()
+    assert "ERROR" not in worker.said()
+    home = embedded.folder / "home"
+    eventually(lambda: not processes_of(home), what="no process is left", deadline=30)
 
 
 def test_given_a_job_that_never_ends_when_told_twice_to_stop_then_the_worker_stops_at_once(
