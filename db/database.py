@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
 )
 
 from db.errors import DatabaseError, DatabaseUnavailable, ValueRefused
-from db.settings import Settings, redact
+from db.settings import Settings, redact, variable
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 
@@ -89,7 +89,7 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError) as error:
-            raise _translate(error, redact(self.url)) from error
+            raise self._translate(error) from error
         except (DataError, IntegrityError) as error:
             raise ValueRefused(f"database {redact(self.url)}: {_cause(error)}") from error
         except SQLAlchemyError as error:
@@ -98,7 +98,18 @@ class Database:
             # Only COPY talks to the driver without SQLAlchemy in between.
             if isinstance(error, (self._driver.DataError, self._driver.IntegrityError)):
                 raise ValueRefused(f"database {redact(self.url)}: {_cause(error)}") from error
-            raise _translate(error, redact(self.url)) from error
+            raise self._translate(error) from error
+
+    def _translate(self, error: Exception) -> DatabaseError:
+        url, cause = redact(self.url), _cause(error)
+        if "disk is full" in cause or "No space left" in cause:
+            reason = f"database {url}: the disk is full: free some space, then go on"
+        elif "readonly" in cause or "read-only" in cause:
+            reason = f"database {url} is read-only: make it writable, then go on"
+        else:
+            where = variable("home" if self.embedded else "database_url")
+            reason = f"can't use database {url}: {cause}; check {where}"
+        return DatabaseUnavailable(reason)
 
 
 def _engine(url: str, pool_size: int) -> Engine:
@@ -155,12 +166,3 @@ def _cause(error: Exception) -> str:
     if isinstance(error, DBAPIError) and error.orig is not None:
         cause = error.orig
     return " ".join(str(cause).split()) or type(cause).__name__
-
-
-def _translate(error: Exception, url: str) -> DatabaseError:
-    cause = _cause(error)
-    if "disk is full" in cause or "No space left" in cause:
-        return DatabaseUnavailable(f"database {url}: the disk is full: free some space, then go on")
-    if "readonly" in cause or "read-only" in cause:
-        return DatabaseUnavailable(f"database {url} is read-only: make it writable, then go on")
-    return DatabaseUnavailable(f"can't use database {url}: {cause}")

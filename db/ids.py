@@ -27,7 +27,7 @@ def parse_id(text: str) -> tuple[str, int | None]:
     uid, dash, line = text.strip().partition("-")
     if _UID.match(uid) is None or (dash and not re.fullmatch(r"[1-9][0-9]{0,9}", line)):
         raise NotFoundError(
-            f"'{text}' is no batch or job id: a batch is like bk3v9xq2h7mz, its job 42 is "
+            f"'{text[:40]}' is no batch or job id: a batch is like bk3v9xq2h7mz, its job 42 is "
             "bk3v9xq2h7mz-42; 'promptmill list' shows yours"
         )
     return uid, int(line) if dash else None

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     #: Which engine generates: `transformers` or `echo`.
     engine: str = "transformers"
     #: `auto`, `cpu`, `cuda` or `cuda:N`.
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: str = "auto"
     #: `auto` takes the checkpoint's own.
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     #: A commit, branch or tag of a hub model.
@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     #: Engine-specific options as JSON, such as {"latency": "0.1"} for `echo`.
     engine_options: dict[str, str] = Field(default_factory=dict)
 
+    #: Work on this batch alone, by its id; unset: on whatever waits for the model.
+    batch: str | None = None
     #: Chunks that one worker may hold at once.
     slots: Annotated[int, Field(ge=1, le=256)] = 16
     #: How long a silent worker keeps its chunks (seconds).
@@ -87,6 +89,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", value) is None:
+            raise ValueError(f"'{value[:40]}' is none of auto, cpu, cuda and cuda:N")
+        return value
 
     @field_validator("database_url")
     @classmethod

@@ -11,6 +11,11 @@ __all__ = ["Client"]
 def __getattr__(name: str) -> Any:
     """`Client` on first use: the command line's help must not wait for SQLAlchemy."""
     if name == "Client":
+        from producer.siblings import stranger
+
+        told = stranger()
+        if told is not None:
+            raise ImportError(told)
         from producer.client import Client
 
         return Client

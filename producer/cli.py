@@ -6,7 +6,9 @@ place where an error becomes a line on standard error and an exit code.
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,10 @@ COMMANDS: dict[str, str] = {
     "db": "Look after the database's schema.",
     "completion": "Print the completion script of a shell.",
 }
+
+
+#: What a file system says that takes no more bytes; every other write names its file.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class LazyGroup(click.Group):
@@ -69,9 +75,18 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it with the exit code that shells expect."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            click.echo("promptmill: interrupted", err=True)
+            ctx.exit(getattr(error, "exit_code", 128 + signal.SIGINT))
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and turn what is raised into a message and an exit code."""
         _check_streams()
+        _check_siblings()
         from db.errors import PromptmillError
 
         try:
@@ -82,14 +97,18 @@ class LazyGroup(click.Group):
                 raise
             from producer.display import fail
 
-            told = error if isinstance(error, PromptmillError) else _unexpected(error)
+            told = error if isinstance(error, PromptmillError) else _translated(error)
             fail(told)
             sys.exit(told.exit_code)
 
 
-def _unexpected(error: Exception) -> PromptmillError:
-    from db.errors import PromptmillError
+def _translated(error: Exception) -> PromptmillError:
+    from db.errors import OutputError, PromptmillError
 
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+        # What is still in its buffer must not fail once more at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return OutputError(f"standard output takes no more: {error.strerror}")
     what = " ".join(f"{type(error).__name__}: {error}".split())
     return PromptmillError(
         f"unexpected {what}: 'promptmill --debug …' shows where; please report it"
@@ -110,10 +129,19 @@ def _check_streams() -> None:
         sys.exit(2)
 
 
+def _check_siblings() -> None:
+    from producer.siblings import stranger
+
+    told = stranger()
+    if told is not None:
+        sys.stderr.write(f"promptmill: {told}\n")
+        sys.exit(2)
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Settings are environment variables, PROMPTMILL_*: see docs/settings.md.",
+    epilog="Settings are environment variables, PROMPTMILL_*; 'promptmill doctor' shows them.",
 )
 @click.version_option(package_name="promptmill")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

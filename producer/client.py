@@ -170,7 +170,7 @@ class Client:
         failed_only: bool = False,
         with_request: bool = False,
     ) -> Results:
-        """The finished jobs of a batch, also while it runs."""
+        """The finished jobs of a batch, also while it runs. Raises UsageError for a bad order."""
         return Results(
             self.database,
             self.batch(id),
@@ -224,6 +224,7 @@ class Client:
         ping(self._app)
 
     def close(self) -> None:
+        """Give the connections back. A later call opens new ones."""
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import category
 
 import click
 import orjson
@@ -18,14 +19,14 @@ _UNSEEN_WIDTH = 140
 
 def fail(error: PromptmillError) -> None:
     """Say what went wrong, in one line; a refused file tells of its first bad lines too."""
-    click.echo(f"promptmill: {error.message}", err=True)
+    click.echo(f"promptmill: {printable(error.message)}", err=True)
     for bad in getattr(error, "bad", [])[1:20]:
-        click.echo(f"  {bad.message}", err=True)
+        click.echo(f"  {printable(bad.message)}", err=True)
 
 
 def note(text: str) -> None:
     """A remark for people: not data, so never on standard output."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
 
 
 def emit_json(value: object) -> None:
@@ -65,6 +66,27 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
+def printable(text: str) -> str:
+    """The text, with what would steer a terminal made visible; line ends and tabs stay.
+
+    Texts, names and ids come from anywhere: none may move the cursor, set the title or answer
+    for somebody who looks at it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if _harmless(one) else _escaped(one) for one in text)
+
+
+def _harmless(character: str) -> bool:
+    # Unicode has no space but the plain one printable.
+    return character in "\n\t" or character.isprintable() or category(character) == "Zs"
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, always: bool = False) -> None:
     """Print a table that fits the terminal; tab-separated lines where nobody looks.
 
@@ -82,7 +104,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, always: bool
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        drawn.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
     Console(width=None if for_people() else _UNSEEN_WIDTH).print(drawn)
 
 
@@ -91,8 +113,8 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
     known = [(name, value) for name, value in pairs if value is not None]
     width = max((len(name) for name, _ in known), default=0)
     for name, value in known:
-        click.echo(f"{name:<{width}}  {value}")
+        click.echo(f"{name:<{width}}  {printable(str(value))}")
 
 
 def _plain(cell: Any) -> str:
-    return "" if cell is None else str(cell).replace("\t", " ").replace("\n", " ")
+    return "" if cell is None else printable(str(cell).replace("\t", " ").replace("\n", " "))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from db.records import Batch
-from producer.export import check_target, format_of, write
+from producer.display import for_people
+from producer.export import check_target, format_of, is_stdout, write
 from producer.progress import counting
 
 if TYPE_CHECKING:
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from producer.client import Client
 
 
-def check_output(output: str | None, given_format: str | None) -> None:
-    """Raise UsageError or OutputError now for what would fail after hours of work."""
-    format_of(output, given_format)
+def check_output(output: str | None, given_format: str | None, *, option: str = "--format") -> None:
+    """Raise UsageError or OutputError now for what would fail after hours of work.
+
+    `option`: where the caller's users give the format.
+    """
+    format_of(output, given_format, option=option)
     check_target(output)
 
 
@@ -41,7 +45,8 @@ def export(
         # An OpenAI line says whether it answers a chat: that is in the request.
         with_request=with_prompt or chosen == "openai",
     )
-    with counting("writing") as on_progress:
+    # A counter would run through the records where both go to one terminal.
+    with counting("writing", quiet=is_stdout(output) and for_people()) as on_progress:
         lines = _counted(iter(results), on_progress)
         return write(lines, output, format=chosen, batch=batch, raw=raw)
 

@@ -53,7 +53,9 @@ def from_source(
     defaults: Mapping[str, Any],
     max_prompt_bytes: int,
 ) -> Lines:
-    """The lines of a file, or of an iterable of prompts and requests."""
+    """The lines of a file, or of an iterable of prompts and requests; a mapping is one request."""
+    if isinstance(source, Mapping):
+        source = [source]
     if isinstance(source, str | PathLike):
         return from_files(
             [str(source)],

@@ -1,31 +1,38 @@
-"""Ctrl-C, twice: the first time it interrupts, the second time it hurries."""
+"""Ctrl-C and SIGTERM, twice: the first time they interrupt, the second time they hurry."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has ended this; shells expect 128 and its number as the exit code."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
 
 
 @contextmanager
 def first_interrupts(*, then: Callable[[], None]) -> Iterator[None]:
-    """Meanwhile the first SIGINT raises KeyboardInterrupt, and every later one calls `then`.
+    """Meanwhile the first SIGINT or SIGTERM raises Interrupted, and every later one calls `then`.
 
     So that a second Ctrl-C can't cut the clean-up after the first one short, wherever it lands.
     """
     interrupted = False
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         nonlocal interrupted
         if interrupted:
             then()
         else:
             interrupted = True
-            raise KeyboardInterrupt
+            raise Interrupted(number)
 
-    before = signal.signal(signal.SIGINT, handle)
-    try:
+    with ExitStack() as before:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before.callback(signal.signal, number, signal.signal(number, handle))
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)

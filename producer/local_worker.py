@@ -20,6 +20,8 @@ from db.records import Batch
 #: Bytes of its log's end that may hold the reason of its death.
 _TAIL = 4096
 _MARK = "promptmill worker: "
+#: Logs are called so, and the time; the newest of them are kept.
+_LOG, _KEPT_LOGS = "worker", 20
 #: Workers that may die in a row with no job done in between.
 _DEATHS = 3
 
@@ -31,6 +33,7 @@ class LocalWorker:
         """`environment`: settings besides this process's own."""
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _clear(log.parent)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "worker", "--leave-with-parent"],
@@ -120,6 +123,12 @@ def _last_word(log: Path) -> str | None:
     return said[-1] if said else None
 
 
+def _clear(folder: Path) -> None:
+    """Keep the newest logs only; what somebody else removes meanwhile is removed."""
+    for old in sorted(folder.glob(f"{_LOG}-*.log"))[:-_KEPT_LOGS]:
+        old.unlink(missing_ok=True)
+
+
 def _log_path(home: Path) -> Path:
     """The log of this process's workers."""
-    return home / "logs" / f"worker-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    return home / "logs" / f"{_LOG}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"

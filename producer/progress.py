@@ -110,7 +110,7 @@ class BatchProgress:
 
 
 @contextmanager
-def counting(verb: str) -> Iterator[Callable[[int], None]]:
+def counting(verb: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     """A counter on standard error for work whose end is not known."""
     progress = Progress(
         SpinnerColumn(),
@@ -118,7 +118,7 @@ def counting(verb: str) -> Iterator[Callable[[int], None]]:
         TextColumn("{task.completed:,.0f}"),
         TimeElapsedColumn(),
         console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
+        disable=quiet or not sys.stderr.isatty(),
         transient=True,
     )
     with progress:

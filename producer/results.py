@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from db.database import Database
+from db.errors import UsageError
 from db.queries.results import Order, stream
 from db.records import Batch, Result
 
@@ -29,6 +30,8 @@ class Results:
         failed_only: bool,
         with_request: bool,
     ) -> None:
+        if order not in get_args(Order):
+            raise UsageError(f"order is '{order}': it is one of {', '.join(get_args(Order))}")
         self.batch = batch
         self._database = database
         self._order: Order = order
@@ -46,6 +49,8 @@ class Results:
 
     def to_pandas(self) -> pd.DataFrame:
         """All of them in memory, a row a sample. Needs pandas (`promptmill[pandas]`)."""
-        import pandas as pd
-
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise UsageError("pandas is not installed: pip install 'promptmill[pandas]'") from error
         return pd.DataFrame([asdict(result) for result in self])

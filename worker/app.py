@@ -30,6 +30,9 @@ TASK = "promptmill.chunk"
 #: Longer than any chunk takes: the database's lease finds dead workers long before.
 VISIBILITY_TIMEOUT = 3600
 
+#: Seconds for a Redis to answer who is asked whether it is there.
+_PATIENCE = 5
+
 _AWAY = (OperationalError, RedisError, OSError)
 
 _TRANSPORT = {
@@ -127,8 +130,10 @@ def _require_embedded(app: Celery) -> None:
 
 def _require_connection(app: Celery) -> None:
     """Fail soon where nobody answers: a pooled producer would try for six seconds."""
-    with app.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+    # A server that takes the connection and is silent, as one without TLS, is given up soon too.
+    options = {"socket_timeout": _PATIENCE}
+    with app.connection_for_write(transport_options=options) as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=_PATIENCE)
         connection.default_channel.client.ping()
 
 
@@ -145,9 +150,11 @@ def unreachable(app: Celery, error: BaseException) -> str:
     config: Settings = app.promptmill_settings
     if config.embedded_broker:
         return f"the embedded broker failed: {_first_line(error)}"
+    url = config.effective_broker_url
+    tls = " (rediss:// is for servers with TLS)" if url.startswith("rediss:") else ""
     return (
-        f"can't reach Redis at {redact(config.effective_broker_url)}: {_first_line(error)}; "
-        "check PROMPTMILL_BROKER_URL"
+        f"can't reach Redis at {redact(url)}: {_first_line(error)}; "
+        f"check PROMPTMILL_BROKER_URL{tls}"
     )
 
 

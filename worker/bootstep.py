@@ -19,7 +19,7 @@ from celery import Celery, bootsteps, signals
 from celery.worker import state
 
 from db.embedded import embedded_broker
-from db.errors import PromptmillError
+from db.errors import BrokerUnavailable, PromptmillError
 from db.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class MillStep(bootsteps.StartStopStep):
             if self._settings.embedded_broker:
                 self._broker.enter_context(embedded_broker(self._settings.home))
             self._process.start()
+            self._look_for_broker()
         except PromptmillError as error:
             _give_up(error.message, error.exit_code)
         self._app.promptmill_mill = self._process.mill
@@ -68,6 +69,19 @@ class MillStep(bootsteps.StartStopStep):
             self._process.stop(self._settings.grace)
 
     terminate = stop
+
+    def _look_for_broker(self) -> None:
+        """Name the setting where Redis is away: Celery's own words, which follow, do not."""
+        from worker.app import ping
+
+        try:
+            ping(self._app)
+        except BrokerUnavailable as error:
+            logger.warning(
+                "%s; until it answers, work comes from the database alone",
+                error.message,
+                extra={"action": "broker_away"},
+            )
 
     def _leave_broker(self, **_: Any) -> None:
         self._broker.close()

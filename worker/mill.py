@@ -15,6 +15,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from sqlalchemy import Connection
+
 from db.database import Database
 from db.errors import DatabaseError
 from db.plan import is_last_attempt
@@ -44,13 +46,22 @@ class Mill:
     """
 
     def __init__(
-        self, settings: Settings, database: Database, engine: Engine, *, worker: int, queue: str
+        self,
+        settings: Settings,
+        database: Database,
+        engine: Engine,
+        *,
+        worker: int,
+        queue: str,
+        only: int | None = None,
     ) -> None:
+        """`only`: the key of the one batch to work on; by default it is whatever waits."""
         self._settings = settings
         self._database = database
         self._engine = engine
         self._worker = worker
         self._queue = queue
+        self._only = only
         self._runs: dict[int, Run] = {}
         self._change = threading.Condition()
         #: One claim at a time: two at once would both see the same room.
@@ -69,10 +80,15 @@ class Mill:
         )
 
     def work_on(self, chunk: int) -> Ending:
-        """Work on this chunk until it ends; GONE where it is not to be had."""
+        """Work on this chunk until it ends; GONE where it is not to be had.
+
+        A mill for one batch takes the message for a bell: the chunk may be another batch's.
+        """
         self._heard_at = time.monotonic()
         run = self._begin(
-            lambda connection: chunk_queries.claim(
+            self._take_next
+            if self._only is not None
+            else lambda connection: chunk_queries.claim(
                 connection, chunk, worker=self._worker, lease=self._settings.lease
             )
         )
@@ -80,12 +96,7 @@ class Mill:
 
     def work_on_next(self) -> bool:
         """Begin the most urgent chunk of the queue without a message; whether there was one."""
-        run = self._begin(
-            lambda connection: chunk_queries.claim_next(
-                connection, self._queue, worker=self._worker, lease=self._settings.lease
-            )
-        )
-        return isinstance(run, Run)
+        return isinstance(self._begin(self._take_next), Run)
 
     @property
     def has_room(self) -> bool:
@@ -162,6 +173,15 @@ class Mill:
             rest = list(self._runs.values())
         for run in rest:
             run.end(Ending.RELEASED)
+
+    def _take_next(self, connection: Connection) -> Claim | None:
+        return chunk_queries.claim_next(
+            connection,
+            self._queue,
+            worker=self._worker,
+            lease=self._settings.lease,
+            batch=self._only,
+        )
 
     def _begin(self, take: Callable[..., Claim | None]) -> Run | Ending:
         with self._turn:

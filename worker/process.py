@@ -21,8 +21,10 @@ from db.database import Database
 from db.errors import DatabaseError, SettingsError
 from db.ids import queue_name
 from db.migrate import ready
+from db.queries import batches as batch_queries
 from db.queries import workers as worker_queries
 from db.settings import Settings, variable
+from db.wording import count_of
 from worker.engine.protocol import Engine, EngineConfig, EngineInfo
 from worker.engine.registry import create
 from worker.heartbeat import Heartbeat
@@ -54,16 +56,17 @@ class WorkerProcess:
         """Load the model and begin. Raises PromptmillError with the reason."""
         settings = self._settings
         if settings.model is None:
-            raise SettingsError(f"{variable('model')} is not set: which model should be served?")
+            raise SettingsError(f"which model? give --model, or set {variable('model')}")
         database = Database(settings)
         self._resources.callback(database.close)
         ready(database)
+        only = _only_batch(database, settings)
         engine = create(settings.engine, _engine_config(settings, settings.model))
         info = engine.start()
         self._resources.callback(engine.close)
         queue = queue_name(settings.model)
         worker = self._register(database, info, queue)
-        mill = Mill(settings, database, engine, worker=worker, queue=queue)
+        mill = Mill(settings, database, engine, worker=worker, queue=queue, only=only)
         mill.flusher.start()
         self.mill = mill
         self._begin_duties(database, engine, mill, worker, queue)
@@ -77,9 +80,8 @@ class WorkerProcess:
         if self.mill is not None:
             returned = self.mill.drain(grace)
             if returned:
-                logger.info(
-                    "handed back %d unfinished chunks", returned, extra={"action": "release"}
-                )
+                what = count_of(returned, "unfinished chunk")
+                logger.info("handed back %s", what, extra={"action": "release"})
             self.mill.flusher.stop(_LAST_WRITES)
             self.mill.abandon()
         for duty in self._duties:
@@ -124,6 +126,14 @@ class WorkerProcess:
             duty = Pulse(name, beat)
             duty.start()
             self._duties.append(duty)
+
+
+def _only_batch(database: Database, settings: Settings) -> int | None:
+    """The key of the batch that the settings name. Raises NotFoundError."""
+    if settings.batch is None:
+        return None
+    with database.read() as connection:
+        return batch_queries.get(connection, settings.batch).key
 
 
 def ready_line(info: EngineInfo, queue: str) -> str:

@@ -96,7 +96,10 @@ def _devices(gpus: str) -> list[str]:
     count = _gpu_count()
     if gpus == "all":
         if count == 0:
-            raise SettingsError("--gpus all: no GPU was found; use --device cpu")
+            raise SettingsError(
+                "--gpus all: torch sees no GPU here ('promptmill doctor' tells more); "
+                "leave --gpus out to use the CPU"
+            )
         return [f"cuda:{number}" for number in range(count)]
     try:
         numbers = [int(part) for part in gpus.split(",")]

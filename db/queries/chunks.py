@@ -42,15 +42,23 @@ def claim(connection: Connection, chunk: int, *, worker: int, lease: float) -> C
     return _claim(connection, chunks.c.id == chunk, worker=worker, lease=lease)
 
 
-def claim_next(connection: Connection, queue: str, *, worker: int, lease: float) -> Claim | None:
-    """Take the most urgent chunk of a queue, message or no message; None where none waits."""
+def claim_next(
+    connection: Connection, queue: str, *, worker: int, lease: float, batch: int | None = None
+) -> Claim | None:
+    """Take the most urgent chunk of a queue, message or no message; None where none waits.
+
+    Of one batch only, if a `batch` (key) is given.
+    """
+    wanted = [
+        chunks.c.queue == queue,
+        chunks.c.state == ChunkState.QUEUED,
+        chunks.c.not_before <= db_now(),
+    ]
+    if batch is not None:
+        wanted.append(chunks.c.batch_id == batch)
     candidate = (
         select(chunks.c.id)
-        .where(
-            chunks.c.queue == queue,
-            chunks.c.state == ChunkState.QUEUED,
-            chunks.c.not_before <= db_now(),
-        )
+        .where(*wanted)
         .order_by(chunks.c.priority.desc(), chunks.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)

@@ -24,9 +24,22 @@ def command(batch: str, yes: bool, as_json: bool) -> None:
     with Client() as client:
         found = client.batch(batch)
         if not yes:
-            click.confirm(f"delete {batch} and its {found.done:,} results?", abort=True, err=True)
+            _ask(f"delete {batch} and its {found.done:,} results?")
         client.delete(batch)
     if as_json:
         emit_json({"batch": batch, "deleted": True})
     else:
         click.echo(f"{batch} deleted")
+
+
+def _ask(question: str) -> None:
+    """Go on only after a yes. Raises UsageError where nobody is there to ask."""
+    from db.errors import UsageError
+
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        raise UsageError("nobody answered: give --yes to delete without a question") from None
+    if not agreed:
+        raise click.Abort

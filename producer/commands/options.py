@@ -10,6 +10,9 @@ import click
 #: Characters of a batch's name.
 MAX_NAME = 200
 
+#: For the shell, which completes it; what it may be, reading and exporting decide.
+FILE = click.Path(readable=False, allow_dash=True)
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -59,7 +62,7 @@ def submit_options(function: F) -> F:
 
 
 _SUBMIT_OPTIONS = (
-    click.argument("files", nargs=-1, required=True, metavar="FILE..."),
+    click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE),
     click.option("-m", "--model", help="Hub id or local folder. Default: PROMPTMILL_MODEL."),
     click.option("--name", help="Same name and content: the batch that exists."),
     click.option("--idempotency-key", metavar="KEY", help="Same key: the batch that exists."),

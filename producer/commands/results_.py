@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from producer.commands.options import batch_argument, json_option
+from producer.commands.options import FILE, batch_argument, json_option
 
 
 @click.command("results")
 @batch_argument
-@click.option("-o", "--output", metavar="FILE", help="Write here, whole or not at all.")
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write here, whole or not at all.")
 @click.option(
     "--format",
     "format",

@@ -22,6 +22,7 @@ def command(batch: str, job: int | None, as_json: bool) -> None:
       promptmill retry bk3v9xq2h7mz --job 42
     """
     from db.ids import job_id
+    from db.wording import count_of
     from producer.client import Client
     from producer.display import emit_json
 
@@ -30,4 +31,4 @@ def command(batch: str, job: int | None, as_json: bool) -> None:
     if as_json:
         emit_json({"batch": batch, "retried": count})
     else:
-        click.echo(f"{batch}: {count:,} jobs queued again")
+        click.echo(f"{batch}: {count_of(count, 'job')} queued again")

@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from db.records import Batch
-from producer.commands.options import MAX_NAME, json_option, parameters, submit_options
+from producer.commands.options import FILE, MAX_NAME, json_option, submit_options
 from producer.commands.worker_options import WORKER_OPTIONS, worker_environment, worker_options
 
 if TYPE_CHECKING:
     from producer.client import Client
 
-#: Seconds that a worker has for its last writes, on top of its grace.
-_LAST_WRITES = 15.0
-
 
 @click.command("run")
 @submit_options
 @worker_options
-@click.option("-o", "--output", metavar="FILE", help="Write the results here.")
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write the results here.")
 @click.option(
     "--output-format",
     type=click.Choice(["jsonl", "csv", "parquet", "openai"]),
@@ -34,8 +31,6 @@ _LAST_WRITES = 15.0
 @json_option
 def command(
     files: tuple[str, ...],
-    params: tuple[str, ...],
-    metadata: tuple[tuple[str, str], ...],
     output: str | None,
     output_format: str | None,
     table: bool,
@@ -55,43 +50,28 @@ def command(
       promptmill run reviews.csv --template $'Review: {text}\\nSentiment:' -m M -o labels.csv
     """
     from producer.client import Client
-    from producer.documents import batch_document
+    from producer.commands.submitting import submit_files
     from producer.exporting import check_output, export
-    from producer.progress import counting, summary
+    from producer.running import generate
 
-    check_output(output, output_format)
-    _check_overwriting(files, output)
+    check_output(output, output_format, option="--output-format")
+    _check_asked(files, output, table=table, as_json=as_json)
     given = {name: options.pop(name) for name in WORKER_OPTIONS}
     environment = worker_environment(model=options["model"], **given)
     with Client() as client:
         options["name"] = _name(options["name"], files, _how(client, given), fresh=fresh)
-        with counting("reading") as on_progress:
-            done = client.submit_files(
-                files,
-                params=parameters(params),
-                metadata=dict(metadata),
-                on_progress=on_progress,
-                **options,
-            )
+        done = submit_files(client, files, **options)
         batch = done.batch
         if not done.created:
             _tell_of_earlier(batch)
         if not batch.finished:
-            environment = {**environment, "PROMPTMILL_MODEL": batch.model}
-            batch = _generate(client, batch, environment, new=done.created)
+            batch = generate(client, batch, environment, new=done.created)
         if table or (output is None and not as_json):
             _show(client, batch, table)
         if output is not None:
             export(client, batch, output=output, given_format=output_format, in_order=True,
                    with_prompt=True)  # fmt: skip
-    if as_json:
-        from producer.display import emit_json
-
-        emit_json({**batch_document(batch), "output": output})
-    else:
-        click.echo(f"{batch.id} {summary(batch)}", err=True)
-        if output is not None:
-            click.echo(f"results: {output}", err=True)
+    _tell_end(batch, output, as_json=as_json)
     if batch.succeeded < batch.total:
         sys.exit(1)
 
@@ -114,59 +94,36 @@ def _how(client: Client, given: dict[str, Any]) -> str:
     return "".join(f" {part}" for part in parts if part)
 
 
-def _check_overwriting(files: tuple[str, ...], output: str | None) -> None:
+def _check_asked(files: tuple[str, ...], output: str | None, *, table: bool, as_json: bool) -> None:
     from db.errors import UsageError
 
+    if table and as_json:
+        raise UsageError("--table is for people and --json for programs: leave one out")
     if output is not None and os.path.realpath(output) in map(os.path.realpath, files):
         raise UsageError(f"{output} is an input: the results would overwrite it; name another file")
 
 
 def _tell_of_earlier(batch: Batch) -> None:
     from producer.display import note
+    from producer.progress import summary
 
     if batch.finished:
-        note(f"this was run before, as {batch.id}; --fresh runs it again")
+        note(f"this was run before, as {batch.id} ({summary(batch)}); --fresh runs it again")
     else:
         note(f"going on with {batch.id}: {batch.done:,} of {batch.total:,} are done")
 
 
-def _generate(client: Client, batch: Batch, environment: dict[str, str], *, new: bool) -> Batch:
-    """Have a worker of our own until the batch is finished; Ctrl-C stops both.
+def _tell_end(batch: Batch, output: str | None, *, as_json: bool) -> None:
+    from producer.display import emit_json, note
+    from producer.documents import batch_document
+    from producer.progress import summary
 
-    A worker that can't even start takes a `new` batch with it: nothing is left half done.
-    """
-    from db.errors import PromptmillError
-    from producer.display import note
-    from producer.interrupts import first_interrupts
-    from producer.local_worker import KeptWorker
-    from producer.progress import BatchProgress
-
-    grace = client.settings.grace
-    worker = KeptWorker(environment, client.settings.home, note)
-    try:
-        with first_interrupts(then=worker.hurry), BatchProgress(batch) as progress:
-
-            def on_progress(now: Batch) -> None:
-                progress(now)
-                worker.look(now)
-
-            try:
-                return client.wait(batch.id, on_progress=on_progress, poll=0.2)
-            except KeyboardInterrupt:
-                progress.stop()
-                note(
-                    f"stopping: finishing for up to {grace:g} s; Ctrl-C again to stop now. "
-                    "The same command goes on where this one ends"
-                )
-                worker.stop(grace + _LAST_WRITES)
-                raise
-    except PromptmillError:
-        if new and client.batch(batch.id).started_at is None:
-            client.cancel(batch.id)
-            client.delete(batch.id)
-        raise
-    finally:
-        worker.stop(grace + _LAST_WRITES)
+    if as_json:
+        emit_json({**batch_document(batch), "output": output})
+        return
+    note(f"{batch.id} {summary(batch)}")
+    if output is not None:
+        note(f"results: {output}")
 
 
 def _show(client: Client, batch: Batch, as_table: bool) -> None:

@@ -57,7 +57,7 @@ def _show_batch(batch: Batch) -> None:
 
 
 def _show_job(job: Job) -> None:
-    from producer.display import clock, facts
+    from producer.display import clock, facts, printable
 
     facts(
         [
@@ -74,4 +74,4 @@ def _show_job(job: Job) -> None:
     )
     for sample in job.samples:
         number = f" {sample['sample']}" if len(job.samples) > 1 else ""
-        click.echo(f"\ntext{number} ({sample['finish_reason']}):\n{sample['text']}")
+        click.echo(f"\ntext{number} ({sample['finish_reason']}):\n{printable(sample['text'])}")

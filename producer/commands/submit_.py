@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from producer.commands.options import json_option, parameters, submit_options
+from producer.commands.options import json_option, submit_options
+
+if TYPE_CHECKING:
+    from db.records import Batch
+    from producer.client import Client
 
 
 @click.command("submit")
@@ -16,8 +20,6 @@ from producer.commands.options import json_option, parameters, submit_options
 @json_option
 def command(
     files: tuple[str, ...],
-    params: tuple[str, ...],
-    metadata: tuple[tuple[str, str], ...],
     wait: bool,
     as_json: bool,
     **options: Any,
@@ -35,19 +37,11 @@ def command(
       BATCH=$(zcat huge.txt.gz | promptmill submit - --model M)
     """
     from producer.client import Client
-    from producer.display import emit_json, for_people, note
-    from producer.documents import batch_document
-    from producer.progress import counting, summary
+    from producer.commands.submitting import submit_files
+    from producer.display import note
 
     with Client() as client:
-        with counting("reading") as on_progress:
-            done = client.submit_files(
-                files,
-                params=parameters(params),
-                metadata=dict(metadata),
-                on_progress=on_progress,
-                **options,
-            )
+        done = submit_files(client, files, **options)
         batch = done.batch
         if not done.created:
             note(f"the same content was submitted before: batch {batch.id} is {batch.state}")
@@ -57,20 +51,33 @@ def command(
             from producer.following import follow
 
             batch = follow(client, batch)
-        if as_json:
-            emit_json({**batch_document(batch), "created": done.created})
-        elif not for_people():
-            click.echo(batch.id)
-        elif wait:
-            click.echo(f"{batch.id} {summary(batch)}")
-        else:
-            _explain(client, batch.id, batch.total, batch.model)
+        try:
+            _tell(client, batch, created=done.created, waited=wait, as_json=as_json)
+        except OSError:
+            note(f"batch {batch.id} is {batch.state}, but standard output does not take its id")
+            raise
     if wait and batch.succeeded < batch.total:
         sys.exit(1)
 
 
-def _explain(client: Any, batch: str, total: int, model: str) -> None:
-    click.echo(f"{batch}: {total:,} prompts queued for {model}")
+def _tell(client: Client, batch: Batch, *, created: bool, waited: bool, as_json: bool) -> None:
+    from producer.display import emit_json, for_people
+    from producer.documents import batch_document
+    from producer.progress import summary
+
+    if as_json:
+        emit_json({**batch_document(batch), "created": created})
+    elif not for_people():
+        click.echo(batch.id)
+    elif waited:
+        click.echo(f"{batch.id} {summary(batch)}")
+    else:
+        _explain(client, batch)
+
+
+def _explain(client: Client, batch: Batch) -> None:
+    model = batch.model
+    click.echo(f"{batch.id}: {batch.total:,} prompts queued for {model}")
     if not any(worker.model == model for worker in client.workers()):
         click.echo(f"No worker serves it yet. Start one: promptmill worker --model {model}")
-    click.echo(f"Follow it: promptmill watch {batch}")
+    click.echo(f"Follow it: promptmill watch {batch.id}")

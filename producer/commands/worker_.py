@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from producer.commands.options import complete_batches
 from producer.commands.worker_options import worker_environment, worker_options
 
 
@@ -16,6 +17,7 @@ from producer.commands.worker_options import worker_environment, worker_options
 @click.option(
     "--gpus", metavar="all|0,2", help="One worker process per GPU, under a small supervisor."
 )
+@click.option("--batch", help="Work on this batch alone.", shell_complete=complete_batches)
 @click.option("--grace", type=click.FloatRange(0), help="Seconds to finish in when stopped.")
 @click.option("--slots", type=click.IntRange(1, 256), help="Chunks held at once.")
 @click.option(

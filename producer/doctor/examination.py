@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from db.settings import Settings, redact
+from db.settings import Settings, redact, variable
 from producer.doctor.broker import broker_checks
 from producer.doctor.check import Check, carried_out
 from producer.doctor.devices import device_checks
@@ -38,7 +38,7 @@ def settings_checks(settings: Settings) -> Iterator[Check]:
     """Which database and broker are in use, and whether the two reach equally far."""
     database = redact(settings.effective_database_url)
     broker = "embedded" if settings.embedded_broker else redact(settings.effective_broker_url)
-    finding = f"home {settings.home}, database {database}, broker {broker}"
+    finding = f"home {settings.home}, database {database}, broker {broker}{_others(settings)}"
     if settings.embedded_database and not settings.embedded_broker:
         yield Check(
             "settings",
@@ -55,3 +55,10 @@ def settings_checks(settings: Settings) -> Iterator[Check]:
         )
     else:
         yield Check("settings", "ok", finding)
+
+
+def _others(settings: Settings) -> str:
+    """What else was set, as the environment would say it."""
+    shown = {"home", "database_url", "broker_url"}
+    given = sorted(settings.model_fields_set - shown)
+    return "".join(f", {variable(name)}={getattr(settings, name)}" for name in given)

@@ -13,6 +13,7 @@ from db.queries import workers as worker_queries
 from db.records import Worker
 from db.schema import REVISIONS
 from db.settings import Settings
+from db.wording import count_of
 from producer.doctor.check import Check
 from producer.doctor.storage import database_file
 from producer.model_files import canonical_model
@@ -36,7 +37,7 @@ def queue_checks(settings: Settings, model: str | None) -> Iterator[Check]:
             yield Check(
                 "queue",
                 "warning",
-                f"{count} chunks wait for {name}, and no worker that serves it is alive",
+                f"{count_of(count, 'chunk')} wait for {name}, and no worker serves it",
                 _start(name),
             )
 

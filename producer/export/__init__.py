@@ -3,8 +3,8 @@
 A file appears whole or not at all: an error, a full disk or Ctrl-C leaves what was there.
 """
 
-from producer.export.formats import FORMATS, ExportFormat, format_of
+from producer.export.formats import FORMATS, ExportFormat, format_of, is_stdout
 from producer.export.output import check_target
 from producer.export.writer import write
 
-__all__ = ["FORMATS", "ExportFormat", "check_target", "format_of", "write"]
+__all__ = ["FORMATS", "ExportFormat", "check_target", "format_of", "is_stdout", "write"]

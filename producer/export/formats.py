@@ -23,13 +23,14 @@ _SUFFIXES: dict[str, ExportFormat] = {
 }
 
 
-def format_of(output: str | None, given: str | None) -> ExportFormat:
+def format_of(output: str | None, given: str | None, *, option: str = "--format") -> ExportFormat:
     """The format for `output` (a path or URL; None or `-` is standard output).
 
-    `given` wins over the suffix; standard output gets jsonl unless told otherwise. Raises
-    UsageError where neither tells, and for Parquet on a terminal or under `.gz`/`.zst`.
+    `given`, which users give by `option`, wins over the suffix; standard output gets jsonl
+    unless told otherwise. Raises UsageError where neither tells, and for Parquet on a terminal
+    or under `.gz`/`.zst`.
     """
-    chosen = _by_word(given) if given is not None else _by_suffix(output)
+    chosen = _by_word(given) if given is not None else _by_suffix(output, option)
     check_packing(output, chosen)
     if chosen == "parquet" and is_stdout(output) and sys.stdout.isatty():
         raise UsageError("parquet is not for a terminal: give -o FILE.parquet, or pipe it")
@@ -61,7 +62,7 @@ def _by_word(word: str) -> ExportFormat:
     raise UsageError(f"format {shown(word)} is unknown: use one of {', '.join(FORMATS)}")
 
 
-def _by_suffix(output: str | None) -> ExportFormat:
+def _by_suffix(output: str | None, option: str) -> ExportFormat:
     if output is None or is_stdout(output):
         return "jsonl"
     suffix = by_name(output)[0]
@@ -69,6 +70,6 @@ def _by_suffix(output: str | None) -> ExportFormat:
         return _SUFFIXES[suffix]
     found = f"the suffix '.{suffix}' is unknown" if suffix else "no suffix tells its format"
     raise UsageError(
-        f"{output}: {found}: end it in .jsonl, .csv or .parquet, or give --format "
+        f"{output}: {found}: end it in .jsonl, .csv or .parquet, or give {option} "
         f"({', '.join(FORMATS)})"
     )

@@ -31,6 +31,8 @@ def _check_request_columns(columns: Sequence[str], name: str) -> None:
     how = 'or say how a row becomes a prompt, as in --template "Translate: {text}"'
     if "prompt" not in columns and "messages" not in columns:
         names = ", ".join(shown(column) for column in columns[:20])
+        if len(columns) == 1 and (";" in columns[0] or "\t" in columns[0]):
+            how = "or separate the columns by commas (or name the file .tsv for tabs)"
         raise InputError(f"{name}: no column 'prompt' among {names}: rename one, {how}")
     for column in columns:
         if column not in _USABLE:

@@ -8,6 +8,7 @@ from typing import Any
 
 from db.errors import ConflictError, InputError, UsageError
 from db.records import Batch
+from db.wording import count_of
 from producer.reading import BadLine
 
 
@@ -60,8 +61,8 @@ class InvalidInput(InputError):
     def __init__(self, bad: list[BadLine], count: int) -> None:
         self.bad = bad
         self.count = count
-        more = f" (and {count - 1} more bad lines)" if count > 1 else ""
-        super().__init__(f"{bad[0].message}{more}; nothing was queued")
+        many = f", for this and {count_of(count - 1, 'more bad line')}" if count > 1 else ""
+        super().__init__(f"{bad[0].message}; nothing was queued{many}")
 
 
 def other_content(key: str, batch: str) -> ConflictError:

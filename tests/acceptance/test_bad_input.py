@@ -129,7 +129,7 @@ def test_given_many_bad_lines_when_submitted_then_the_first_twenty_are_told(cli:
     assert done.exit_code == 2
     first, *more = done.stderr.splitlines()
     assert first.startswith("promptmill: a.jsonl:1: broken JSON")
-    assert first.endswith("(and 49 more bad lines); nothing was queued")
+    assert first.endswith("; nothing was queued, for this and 49 more bad lines")
     assert [line.split(":")[:2] for line in more] == [
         ["  a.jsonl", str(number)] for number in range(2, 21)
     ]

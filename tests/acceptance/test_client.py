@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from db.errors import ConflictError, NotFoundError, ParameterError, UsageError
-from db.records import Batch, Result
+from db.records import Batch, Job, Result
 from db.states import JobState
 from producer import Client
 from producer.submission import InvalidInput
@@ -86,8 +86,8 @@ def test_given_bad_items_when_submitted_then_all_of_them_are_told_and_nothing_is
         client.submit(items, model=embedded.model)
     assert [bad.number for bad in caught.value.bad] == [2, 3, 4, 5]
     assert caught.value.message == (
-        "<items>: item 2: the prompt is empty: give it text or remove it "
-        "(and 3 more bad lines); nothing was queued"
+        "<items>: item 2: the prompt is empty: give it text or remove it"
+        "; nothing was queued, for this and 3 more bad lines"
     )
     assert client.batches() == []
     batch = client.submit(items, model=embedded.model, skip_invalid=True)
@@ -133,3 +133,20 @@ def test_given_no_worker_when_waited_for_then_the_timeout_says_where_it_stands(
     client.delete(batch.id)
     with pytest.raises(NotFoundError):
         client.batch(batch.id)
+
+
+def test_given_a_mapping_when_submitted_then_it_is_one_request(
+    embedded: Mill, client: Client
+) -> None:
+    batch = client.submit({"prompt": "a", "custom_id": "x"}, model=embedded.model)
+    job = client.status(f"{batch.id}-1")
+    assert isinstance(job, Job)
+    assert (batch.total, job.custom_id) == (1, "x")
+
+
+def test_given_an_order_that_there_is_none_when_results_are_asked_for_then_it_is_refused(
+    embedded: Mill, client: Client
+) -> None:
+    batch = client.submit(["a"], model=embedded.model)
+    with pytest.raises(UsageError, match="order is 'inptu': it is one of finished, input"):
+        client.results(batch.id, order="inptu")  # type: ignore[arg-type]

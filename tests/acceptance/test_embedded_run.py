@@ -105,7 +105,7 @@ def test_given_ctrl_c_in_the_middle_when_run_again_then_it_goes_on_and_nothing_i
     running.send_signal(signal.SIGINT)
     said = running.communicate(timeout=60)[1]
 
-    assert running.returncode in (1, 130)  # click's word for it, or the shell's
+    assert running.returncode == 128 + signal.SIGINT
     assert "stopping: " in said
     assert "Traceback" not in said
     assert not processes_of(home)

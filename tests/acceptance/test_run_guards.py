@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-from producer.commands.run_ import _name
+from db.states import BatchState
+from tests.acceptance.mill import Mill, echoing
 from tests.support.processes import promptmill
 
 
@@ -17,5 +19,23 @@ def test_given_an_output_that_is_the_input_when_run_then_it_is_refused(tmp_path:
     assert file.read_text() == '{"prompt": "a b"}\n'
 
 
-def test_given_another_engine_when_run_then_it_is_another_batch() -> None:
-    assert _name(None, ("f",), "", fresh=False) != _name(None, ("f",), " echo", fresh=False)
+def test_given_another_engine_when_run_then_it_is_another_batch(embedded: Mill) -> None:
+    """Texts of one engine or dtype must not pass for those of another."""
+    arguments = ("run", embedded.numbered(2), "--model", embedded.model)
+    first = embedded.json(*arguments)
+    other = embedded.json(*arguments, "--dtype", "float32")
+    again = embedded.json(*arguments, "--dtype", "float32")
+    assert first["id"] != other["id"] == again["id"]
+
+
+def test_given_an_older_batch_of_the_same_model_when_run_then_only_its_own_prompts_run(
+    embedded: Mill,
+) -> None:
+    """No waiting behind what somebody else has queued, and no word of it left half done."""
+    embedded.env["PROMPTMILL_ENGINE_OPTIONS"] = echoing(faults=True)
+    old = embedded.ok("submit", embedded.prompts(["[[hang]]"]), "--model", embedded.model).strip()
+    begun = time.monotonic()
+    mine = embedded.json("run", embedded.numbered(30, "mine.txt"), "--model", embedded.model)
+    assert mine["counts"]["succeeded"] == 30
+    assert time.monotonic() - begun < embedded.client.settings.grace
+    assert embedded.client.batch(old).state == BatchState.QUEUED

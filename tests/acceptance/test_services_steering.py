@@ -57,6 +57,10 @@ def test_given_a_running_batch_when_cancelled_then_what_is_done_stays_and_can_be
     assert mill.json("status", batch)["counts"] == counts
 
     assert mill.run("delete", batch, stdin="n\n").returncode == 1  # asked, and not confirmed
+    unheard = mill.run("delete", batch, stdin="")
+    assert (unheard.returncode, unheard.stderr.splitlines()[-1]) == (
+        2, "promptmill: nobody answered: give --yes to delete without a question",
+    )  # fmt: skip
     assert mill.ok("delete", batch, "--yes") == f"{batch} deleted\n"
     gone = mill.run("status", batch)
     assert gone.returncode == 2

@@ -15,7 +15,8 @@ def parse(arguments: Sequence[str]) -> click.Context:
     Raises click.UsageError, as the program itself would, for what it doesn't know.
     """
     command: click.Command = main
-    context = click.Context(main, info_name="promptmill")
+    # Commands keep what they first hear of the context: it must be the program's own.
+    context = click.Context(main, info_name="promptmill", **main.context_settings)
     rest = list(arguments)
     while isinstance(command, click.Group):
         name, found, rest = command.resolve_command(context, rest)

@@ -54,6 +54,7 @@ def a_mill(
     max_attempts: int = 3,
     flush_interval: float = 0.02,
     lease: float = 600.0,
+    only: int | None = None,
 ) -> Iterator[Mill]:
     """A mill that works, with a registered worker; stopped at the end, whatever it still holds."""
     config = Settings(
@@ -61,7 +62,7 @@ def a_mill(
     )
     made = engine or echo()
     made.start()
-    mill = Mill(config, database, made, worker=a_worker(database), queue=QUEUE)
+    mill = Mill(config, database, made, worker=a_worker(database), queue=QUEUE, only=only)
     mill.flusher.start()
     try:
         yield mill

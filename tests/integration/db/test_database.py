@@ -48,7 +48,10 @@ def test_given_no_server_when_used_then_it_is_unavailable_and_the_password_is_no
 
 def test_given_a_folder_that_is_not_there_when_used_then_it_is_unavailable(tmp_path: Path) -> None:
     database = opened(f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}")
-    with pytest.raises(DatabaseUnavailable, match=r"nowhere/x\.db: unable to open database file$"):
+    with pytest.raises(
+        DatabaseUnavailable,
+        match=r"nowhere/x\.db: unable to open database file; check PROMPTMILL_DATABASE_URL$",
+    ):
         ready(database)
 
 

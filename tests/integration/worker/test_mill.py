@@ -77,6 +77,19 @@ def test_given_no_message_when_an_idle_mill_looks_then_it_finds_the_work(
     assert chunk_states(database, batch.key) == ["done", "done"]
 
 
+def test_given_a_mill_for_one_batch_when_anything_rings_then_it_works_on_that_batch_alone(
+    database: Database,
+) -> None:
+    older, mine = a_batch(database, 8, chunk_size=4, priority=9), a_batch(database, 8, chunk_size=4)
+    ring = messages(database)
+    with a_mill(database, only=mine.key) as mill:
+        assert mill.work_on(ring[0]) is Ending.WRITTEN  # a chunk of the older one rang
+        assert mill.work_on_next()
+        eventually(lambda: batch_now(database, mine).finished, what="the batch is complete")
+        assert mill.work_on(ring[1]) is Ending.GONE
+    assert chunk_states(database, older.key) == ["queued", "queued"]
+
+
 def test_given_a_chunk_without_open_jobs_when_worked_on_then_it_is_closed(
     database: Database,
 ) -> None:

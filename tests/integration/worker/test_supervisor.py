@@ -156,7 +156,14 @@ def test_given_gpus_when_they_are_there_then_each_gets_a_worker(
 @pytest.mark.parametrize(
     ("gpus", "count", "message"),
     [
-        ("all", 0, "--gpus all: no GPU was found; use --device cpu"),
+        (
+            "all",
+            0,
+            (
+                "--gpus all: torch sees no GPU here ('promptmill doctor' tells more); "
+                "leave --gpus out to use the CPU"
+            ),
+        ),
         ("0,2", 2, "--gpus 0,2: there are 2 GPUs here, numbered from 0"),
         ("0,0", 2, "--gpus 0,0: there are 2 GPUs here, numbered from 0"),
         ("-1", 2, "--gpus -1: there are 2 GPUs here, numbered from 0"),

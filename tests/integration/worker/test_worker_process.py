@@ -112,7 +112,7 @@ def test_given_a_long_job_when_its_lease_would_run_out_then_the_heartbeat_keeps_
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"model": None}, SettingsError, "PROMPTMILL_MODEL is not set"),
+        ({"model": None}, SettingsError, "give --model, or set PROMPTMILL_MODEL"),
         ({"engine": "ecko"}, SettingsError, "unknown engine 'ecko': did you mean 'echo'?"),
         ({"engine_options": {"latency": "slow"}}, SettingsError, "latency"),
     ],

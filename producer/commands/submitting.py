@@ -1,0 +1,32 @@
+"""Submit files with a counter for people: what `submit` and `run` begin with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from producer.commands.options import parameters
+
+if TYPE_CHECKING:
+    from producer.client import Client
+    from producer.submission import Submission
+
+
+def submit_files(
+    client: Client,
+    files: tuple[str, ...],
+    *,
+    params: tuple[str, ...],
+    metadata: tuple[tuple[str, str], ...],
+    **options: Any,
+) -> Submission:
+    """Queue FILES under the options of `submit_options`."""
+    from producer.progress import counting
+
+    with counting("reading") as on_progress:
+        return client.submit_files(
+            files,
+            params=parameters(params),
+            metadata=dict(metadata),
+            on_progress=on_progress,
+            **options,
+        )
