@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from db.records import Batch
+from db.states import BatchState
 from producer.display import duration
 
 #: Seconds over which the rate is taken.
@@ -101,6 +102,8 @@ class BatchProgress:
         )
 
     def _detail(self, batch: Batch) -> str:
+        if batch.state == BatchState.QUEUED:
+            return "waiting for a worker to be ready"
         parts = [f"{batch.failed} failed"] if batch.failed else []
         parts.append(f"{self._rates.tokens_per_second:,.0f} tok/s")
         rate = self._rates.jobs_per_second
