@@ -33,6 +33,8 @@ class Batch:
     started_at: float | None
     finished_at: float | None
     digest: str | None
+    #: When its unfinished jobs expire; None: never.
+    expires_at: float | None = None
 
     @property
     def done(self) -> int:
@@ -42,6 +44,17 @@ class Batch:
     @property
     def finished(self) -> bool:
         return self.state in BATCH_TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One time that a job was tried and failed. Times are unix seconds."""
+
+    worker: str | None
+    started_at: float | None
+    ended_at: float
+    error_code: str
+    error_message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,8 @@ class Job:
     error_message: str | None
     request: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]]
+    #: Attempts that failed, oldest first.
+    history: Sequence[Attempt] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """The tables. Every time is in unix seconds of the database's clock; every count is exact.
 
-    batches ─┬─ jobs ── results        one row a prompt, one row a sample
+    batches ─┬─ jobs ─┬─ results       one row a prompt, one row a sample
+             │        └─ attempts      one row a failed attempt
              └─ chunks ── workers      one row a message, one row a worker process
 
-`jobs` and `results` carry no foreign keys: they are written in bulk, and a key check a row would
-double the price of a submit. Their rows are deleted with their batch, in `db.queries.batches`.
+`jobs`, `results` and `attempts` carry no foreign keys: they are written in bulk, and a key check
+a row would double the price of a submit. Their rows go with their batch: `db.queries.deletion`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.types import JSON
 
 #: Alembic revisions, oldest first. The last one is what this program reads and writes.
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 
 metadata = MetaData(
     naming_convention={
@@ -72,6 +73,8 @@ batches = Table(
     Column("finished_at", Double),
     #: While validating: when the producer last wrote to it. A stale one is swept away.
     Column("touched_at", Double, nullable=False),
+    #: What is unfinished by then expires; NULL: there is no deadline.
+    Column("expires_at", Double),
     Index("ix_batches_name", "name"),
 )
 
@@ -122,6 +125,21 @@ results = Table(
     Column("completion_tokens", Integer, nullable=False),
     #: JSON list, a token each; NULL where not asked for.
     Column("logprobs", Text),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("worker_id", BigInteger),
+    #: NULL: the worker never said.
+    Column("started_at", Double),
+    Column("ended_at", Double, nullable=False),
+    Column("error_code", String(64), nullable=False),
+    Column("error_message", Text, nullable=False),
+    Index("ix_attempts_batch_id", "batch_id", "line"),
 )
 
 workers = Table(
@@ -180,6 +198,12 @@ chunks = Table(
     #: When its message went out; NULL: not yet.
     Column("sent_at", Double),
     Index("ix_chunks_batch", "batch_id", "first_line"),
+    Index(
+        "ix_chunks_open",
+        "batch_id",
+        postgresql_where=text("state <> 'done'"),
+        sqlite_where=text("state <> 'done'"),
+    ),
     Index(
         "ix_chunks_claim",
         "queue",

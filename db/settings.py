@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     lease: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
     #: How long a worker that is told to stop may finish its work (seconds).
     grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    #: An engine that makes no token for so long while it has work hangs (seconds).
+    stall_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 600.0
     #: Attempts of a job before it is parked as failed.
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     #: Results wait at most this long before they are written (seconds).

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -61,13 +62,15 @@ class Client:
         idempotency_key: str | None = None,
         skip_invalid: bool = False,
         ignore_line_model: bool = False,
+        expires: float | timedelta | None = None,
         on_progress: Callable[[int], None] = lambda _count: None,
     ) -> Batch:
         """Queue prompts; the batch, running or about to.
 
         `source` is a path, URL or glob of a prompt file, or an iterable of prompts (text) and
         requests (mappings). The same content under the same `name` or `idempotency_key` gives
-        the batch that exists. Raises InvalidInput with every bad line, and queues nothing then.
+        the batch that exists. What is unfinished after `expires` (seconds, or a timedelta) expires.
+        Raises InvalidInput with every bad line, and queues nothing then.
         """
         lines = intake.from_source(source, **self._reading(template, format, params))
         return self.submit_lines(
@@ -80,6 +83,7 @@ class Client:
             idempotency_key=idempotency_key,
             skip_invalid=skip_invalid,
             ignore_line_model=ignore_line_model,
+            expires=expires.total_seconds() if isinstance(expires, timedelta) else expires,
             on_progress=on_progress,
         ).batch
 

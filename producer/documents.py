@@ -31,6 +31,7 @@ def batch_document(batch: Batch) -> dict[str, Any]:
         "created_at": iso(batch.created_at),
         "started_at": iso(batch.started_at),
         "finished_at": iso(batch.finished_at),
+        "expires_at": iso(batch.expires_at),
     }
 
 
@@ -51,6 +52,15 @@ def job_document(job: Job) -> dict[str, Any]:
         "request": job.request,
         "samples": job.samples,
         "error": error,
+        "history": [
+            {
+                "worker": attempt.worker,
+                "started_at": iso(attempt.started_at),
+                "ended_at": iso(attempt.ended_at),
+                "error": {"code": attempt.error_code, "message": attempt.error_message},
+            }
+            for attempt in job.history
+        ],
     }
 
 

@@ -1,4 +1,4 @@
-"""`python -m worker`: one worker process, or one per GPU, with settings from the environment."""
+"""`python -m worker`: one worker process, or some that are kept alive, set by the environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from db.settings import Settings, settings
 def main() -> int:
     """Run until told to stop; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
-    parser.add_argument("--gpus", metavar="all|0,2", help="one worker process per GPU")
+    parser.add_argument("--keep", action="store_true", help="start it again whenever it dies")
+    parser.add_argument("--gpus", metavar="all|0,2", help="the same, with one process per GPU")
     parser.add_argument(
         "--leave-with-parent", action="store_true", help="stop when standard input ends"
     )
@@ -26,7 +27,7 @@ def main() -> int:
         threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
         config = settings()
-        if arguments.gpus is not None:
+        if arguments.keep or arguments.gpus is not None:
             from worker.supervisor import supervise
 
             return supervise(config, arguments.gpus)

@@ -9,6 +9,7 @@ Signals are ours: the first SIGTERM or Ctrl-C drains, the second one ends the dr
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from celery.worker import state
 from db.embedded import embedded_broker
 from db.errors import BrokerUnavailable, PromptmillError
 from db.settings import Settings
+from worker import redis_qos
 
 if TYPE_CHECKING:
     from worker.mill import Mill
@@ -40,6 +42,7 @@ class MillStep(bootsteps.StartStopStep):
         self._settings: Settings = self._app.promptmill_settings
         self._process: WorkerProcess | None = None
         self._signals = 0
+        redis_qos.install()
         self._broker = ExitStack()
         # Celery's last word, after its pool: its blueprint stops no step that late.
         signals.worker_shutdown.connect(self._leave_broker)
@@ -51,7 +54,11 @@ class MillStep(bootsteps.StartStopStep):
 
         if parent.pool_cls.__module__ != "celery.concurrency.thread":
             _give_up("the worker needs Celery's threads pool: start it with --pool threads", 2)
-        self._process = WorkerProcess(self._settings, lambda messages: send(self._app, messages))
+        self._process = WorkerProcess(
+            self._settings,
+            send=lambda messages: send(self._app, messages),
+            leave=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        )
         try:
             if self._settings.embedded_broker:
                 self._broker.enter_context(embedded_broker(self._settings.home))

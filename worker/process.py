@@ -33,6 +33,8 @@ from worker.poller import Poller
 from worker.pulse import Pulse
 from worker.recovery.rounds import Recovery
 from worker.recovery.unsent import Send
+from worker.schema_watch import SchemaWatch
+from worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +45,14 @@ _LAST_WRITES = 10.0
 class WorkerProcess:
     """Everything that one worker process runs, besides Celery."""
 
-    def __init__(self, settings: Settings, send: Send) -> None:
-        """`send` rings the bell for chunks; it raises BrokerUnavailable."""
+    def __init__(self, settings: Settings, send: Send, leave: Callable[[], object]) -> None:
+        """`send` rings the bell for chunks; it raises BrokerUnavailable.
+
+        `leave` has this process finish and end, as a first SIGTERM does.
+        """
         self._settings = settings
         self._send = send
+        self._leave = leave
         self._duties: list[Pulse] = []
         self._resources = ExitStack()
         self._stopped = threading.Event()
@@ -117,10 +123,14 @@ class WorkerProcess:
     ) -> None:
         heartbeat = Heartbeat(self._settings, database, engine, mill, worker=worker)
         recovery = Recovery(self._settings, database, queue, self._send)
+        watchdog = Watchdog(self._settings, database, engine, mill, worker=worker)
+        schema = SchemaWatch(database, interval=self._settings.recovery_interval, leave=self._leave)
         beats: dict[str, Callable[[], float]] = {
             "heartbeat": heartbeat.beat,
             "poller": Poller(mill).poll,
             "recovery": recovery.round,
+            "watchdog": watchdog.look,
+            "schema watch": schema.look,
         }
         for name, beat in beats.items():
             duty = Pulse(name, beat)

@@ -1,8 +1,9 @@
-"""One worker process per GPU, kept alive: `promptmill worker --gpus all`.
+"""Worker processes, kept alive: one, or one per GPU (`promptmill worker --gpus all`).
 
 Processes, not threads: a process holds one model on one device, and one that dies takes no other
-with it. A worker that can't even start ends them all, with its exit code; one that dies later is
-started again, ever later if it keeps dying.
+with it. A worker that says that it can't even start ends them all, with its exit code; one that
+dies otherwise is started again, ever later if it keeps dying: nobody's prompts wait for ever
+because one of them kills its worker.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from types import FrameType
 
 from db.errors import SettingsError
 from db.settings import Settings, variable
+from db.wording import count_of
 
 #: A worker that ran for this long had started properly (seconds).
 _PROPER = 30.0
+#: Exit codes of one that gives up by itself, with its reason: the next one would, too.
+_GIVES_UP = (1, 2)
 _LONGEST_PAUSE = 60.0
 _LOOK = 0.2
 
@@ -71,8 +75,9 @@ class Supervisor:
         elif child.restart_at is not None:
             if time.monotonic() >= child.restart_at:
                 _restart(child)
-        elif child.deaths == 0 and time.monotonic() - child.started_at < _PROPER:
-            _say(f"the worker on {child.device} could not start: stopping all")
+        elif _could_not_start(child):
+            if len(self._children) > 1:
+                _say(f"the worker on {child.device} could not start: stopping all")
             self._stopping = True
             self._exit_code = child.process.returncode or 1
             self._tell(signal.SIGTERM)
@@ -85,11 +90,20 @@ class Supervisor:
                 child.process.send_signal(number)
 
 
-def supervise(config: Settings, gpus: str) -> int:
-    """Run workers on these GPUs (`all`, or `0,2`) until told to stop; the exit code."""
+def supervise(config: Settings, gpus: str | None) -> int:
+    """Run workers on these GPUs (`all`, or `0,2`), or one on the settings' device, until told
+    to stop; the exit code.
+    """
+    if gpus is None:
+        return Supervisor([config.device]).run()
     devices = _devices(gpus)
-    _say(f"{len(devices)} workers for {config.model}: {', '.join(devices)}")
+    _say(f"{count_of(len(devices), 'worker')} for {config.model}: {', '.join(devices)}")
     return Supervisor(devices).run()
+
+
+def _could_not_start(child: _Child) -> bool:
+    young = child.deaths == 0 and time.monotonic() - child.started_at < _PROPER
+    return young and child.process.returncode in _GIVES_UP
 
 
 def _devices(gpus: str) -> list[str]:

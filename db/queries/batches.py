@@ -20,7 +20,15 @@ from db.plan import chunk_ranges
 from db.queries.chunks import lock_open
 from db.records import Batch
 from db.schema import batches, chunks, jobs
-from db.states import BATCH_ACTIVE, BATCH_TERMINAL, BatchState, ChunkState, JobState, require
+from db.states import (
+    BATCH_ACTIVE,
+    BATCH_TERMINAL,
+    BatchState,
+    ChunkState,
+    JobState,
+    require,
+    sources,
+)
 
 #: Rows of one slice of a long change: seconds of lock at most.
 SLICE = 10_000
@@ -32,7 +40,7 @@ _COLUMNS = (
     batches.c.state, batches.c.priority, batches.c.params, batches.c.metadata, batches.c.total,
     batches.c.succeeded, batches.c.failed, batches.c.cancelled, batches.c.expired,
     batches.c.prompt_tokens, batches.c.completion_tokens, batches.c.created_at,
-    batches.c.started_at, batches.c.finished_at, batches.c.digest,
+    batches.c.started_at, batches.c.finished_at, batches.c.digest, batches.c.expires_at,
 )  # fmt: skip
 
 
@@ -73,11 +81,13 @@ def activate(
     failed: int,
     digest: str,
     idempotency_key: str | None,
+    expires_after: float | None = None,
 ) -> None:
     """Open a filled batch to workers: its chunks appear in the same transaction.
 
     `failed` of the `total` lines were invalid and are failed jobs already. Raises ConflictError
-    where another batch took the same idempotency key meanwhile.
+    where another batch took the same idempotency key meanwhile. What is unfinished in
+    `expires_after` seconds expires.
     """
     row = connection.execute(
         select(
@@ -103,6 +113,8 @@ def activate(
     }
     if empty:
         values["finished_at"] = db_now()
+    if expires_after is not None:
+        values["expires_at"] = db_now() + expires_after
     try:
         connection.execute(update(batches).where(batches.c.id == key).values(values))
     except IntegrityError:
@@ -225,17 +237,7 @@ def finish_cancel(connection: Connection, key: int) -> None:
 
     Chunks first, then jobs, then the batch: the order in which workers lock them too.
     """
-    lock_open(connection, [key])
-    connection.execute(
-        update(chunks)
-        .where(chunks.c.batch_id == key, chunks.c.state != ChunkState.DONE)
-        .values(state=ChunkState.DONE, lease_token=None, lease_expires_at=None)
-    )
-    cancelled = connection.execute(
-        update(jobs)
-        .where(jobs.c.batch_id == key, jobs.c.state == JobState.QUEUED)
-        .values(state=JobState.CANCELLED, finished_at=db_now())
-    ).rowcount
+    cancelled = _end_open(connection, key, JobState.CANCELLED)
     connection.execute(
         update(batches)
         .where(batches.c.id == key, batches.c.state == BatchState.CANCELLING)
@@ -245,6 +247,47 @@ def finish_cancel(connection: Connection, key: int) -> None:
             finished_at=db_now(),
         )
     )
+
+
+def expire(connection: Connection, key: int) -> int:
+    """End a batch that is past its deadline: its open jobs expire, finished ones stay; how many.
+
+    0, and nothing changed, where it is not, or not any more.
+    """
+    steering(connection, key)
+    due = (
+        batches.c.id == key,
+        batches.c.state.in_(sources(BatchState.EXPIRED)),
+        batches.c.expires_at < db_now(),
+    )
+    if connection.execute(select(batches.c.id).where(*due)).one_or_none() is None:
+        return 0
+    expired = _end_open(connection, key, JobState.EXPIRED)
+    connection.execute(
+        update(batches)
+        .where(*due)
+        .values(
+            state=BatchState.EXPIRED,
+            expired=batches.c.expired + expired,
+            finished_at=db_now(),
+        )
+    )
+    return expired
+
+
+def _end_open(connection: Connection, key: int, state: JobState) -> int:
+    """Close a batch's open chunks, and its open jobs with this state; how many jobs."""
+    lock_open(connection, [key])
+    connection.execute(
+        update(chunks)
+        .where(chunks.c.batch_id == key, chunks.c.state != ChunkState.DONE)
+        .values(state=ChunkState.DONE, lease_token=None, lease_expires_at=None)
+    )
+    return connection.execute(
+        update(jobs)
+        .where(jobs.c.batch_id == key, jobs.c.state == JobState.QUEUED)
+        .values(state=state, finished_at=db_now())
+    ).rowcount
 
 
 def require_deletable(connection: Connection, uid: str) -> Batch:

@@ -6,7 +6,7 @@ from sqlalchemy import delete, func, select
 
 from db.database import Database
 from db.queries.batches import SLICE
-from db.schema import batches, chunks, jobs, results
+from db.schema import attempts, batches, chunks, jobs, results
 
 
 def delete_batch(database: Database, key: int) -> None:
@@ -29,7 +29,7 @@ def _delete_slice(database: Database, key: int) -> bool:
         ).scalar_one()
         if last is None:
             return False
-        for table in (results, jobs):
+        for table in (results, attempts, jobs):
             connection.execute(
                 delete(table).where(table.c.batch_id == key, table.c.line > last - SLICE)
             )

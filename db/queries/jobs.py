@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, exists, insert, select, update
 
 from db.database import AnyRow
 from db.errors import ConflictError, NotFoundError
 from db.ids import job_id
+from db.queries import attempts
 from db.queries.batches import SLICE, get, locked, steering
 from db.records import Batch, Job
 from db.schema import batches, chunks, jobs, results, workers
-from db.states import BATCH_TERMINAL, BatchState, ChunkState, JobState
+from db.states import BATCH_ACTIVE, BATCH_TERMINAL, BatchState, ChunkState, JobState
 
 #: The error code of a line that was no valid request: nothing that a retry could mend.
 INVALID = "invalid_request"
@@ -99,6 +100,7 @@ def get_job(connection: Connection, uid: str, line: int) -> Job:
         error_message=row.error_message,
         request=orjson.loads(row.request),
         samples=_samples(connection, batch.key, line),
+        history=attempts.history(connection, batch.key, line),
     )
 
 
@@ -180,13 +182,38 @@ def requeue(connection: Connection, batch: Batch, lines: Sequence[int], chunk_si
     if not taken:
         return 0
     insert_chunks(connection, batch, taken, chunk_size)
+    # Whoever retries after the deadline does not want it to strike again at once.
+    lifted = {"expires_at": None} if batch.state == BatchState.EXPIRED else {}
     reopened = BatchState.IN_PROGRESS if batch.state in BATCH_TERMINAL else batch.state
     connection.execute(
         update(batches)
         .where(batches.c.id == batch.key)
-        .values(failed=batches.c.failed - len(taken), state=reopened, finished_at=None)
+        .values(failed=batches.c.failed - len(taken), state=reopened, finished_at=None, **lifted)
     )
     return len(taken)
+
+
+def rehome(connection: Connection, key: int) -> int:
+    """Give the open jobs of a running batch that has no open chunk new chunks; how many jobs."""
+    steering(connection, key)
+    uid = connection.execute(select(batches.c.uid).where(batches.c.id == key)).scalar_one_or_none()
+    if uid is None:
+        return 0
+    batch = get(connection, uid)
+    size = connection.execute(select(batches.c.chunk_size).where(batches.c.id == key)).scalar_one()
+    openly = exists().where(chunks.c.batch_id == key, chunks.c.state != ChunkState.DONE)
+    homeless = list(
+        connection.execute(
+            select(jobs.c.line)
+            .where(jobs.c.batch_id == key, jobs.c.state == JobState.QUEUED, ~openly)
+            .order_by(jobs.c.line)
+            .limit(SLICE)
+        ).scalars()
+    )
+    if batch.state not in BATCH_ACTIVE or not homeless:
+        return 0
+    insert_chunks(connection, batch, homeless, size)
+    return len(homeless)
 
 
 def insert_chunks(

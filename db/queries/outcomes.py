@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, String, bindparam, case, insert, literal, select, update
 
 from db.clock import db_now
+from db.queries import attempts
 from db.schema import batches, chunks, jobs, results
 from db.states import BatchState, ChunkState, JobState
 
@@ -61,6 +62,7 @@ def record(connection: Connection, outcomes: Sequence[JobOutcome], *, worker: in
         return 0
     _update_jobs(connection, written, worker)
     _insert_results(connection, written)
+    attempts.add(connection, [_failure(one, worker) for one in written if one.error_code])
     _count(connection, written)
     return len(written)
 
@@ -152,6 +154,17 @@ def _update_jobs(connection: Connection, written: Sequence[JobOutcome], worker: 
             for outcome in written
         ],
     )
+
+
+def _failure(outcome: JobOutcome, worker: int) -> dict[str, Any]:
+    return {
+        "batch_id": outcome.batch,
+        "line": outcome.line,
+        "worker_id": worker,
+        "started_at": outcome.started_at,
+        "error_code": outcome.error_code,
+        "error_message": outcome.error_message or "",
+    }
 
 
 def _insert_results(connection: Connection, written: Sequence[JobOutcome]) -> None:

@@ -5,17 +5,20 @@ Each is one question and one change, in one transaction; `worker.recovery` decid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, exists, insert, select, text, update
 
 from db.clock import db_now
 from db.database import AnyRow
 from db.plan import is_last_attempt
+from db.queries import attempts as attempt_queries
 from db.queries import batches as batch_queries
 from db.queries.chunks import lines_of, lock_open
 from db.schema import batches, chunks, jobs
-from db.states import BatchState, ChunkState, JobState
+from db.states import BATCH_ACTIVE, BatchState, ChunkState, JobState, sources
+from db.wording import count_of
 
 _ADVISORY_LOCK = 0x6D696C6D
 
@@ -33,7 +36,7 @@ def try_lock(connection: Connection) -> bool:
 
 _CHUNK = (
     chunks.c.id, chunks.c.batch_id, chunks.c.first_line, chunks.c.last_line, chunks.c.lines,
-    chunks.c.losses, chunks.c.worker_id, chunks.c.queue, chunks.c.priority,
+    chunks.c.losses, chunks.c.worker_id, chunks.c.queue, chunks.c.priority, chunks.c.claimed_at,
 )  # fmt: skip
 
 
@@ -101,16 +104,56 @@ def open_lines(connection: Connection, chunk: AnyRow) -> list[tuple[int, int]]:
     return [(row.line, row.attempts) for row in found]
 
 
-def charge_attempt(connection: Connection, chunk: AnyRow, message: str) -> None:
-    """The chunk's unfinished jobs have spent an attempt with a worker that vanished."""
-    connection.execute(
-        update(jobs)
-        .where(lines_of(chunk), jobs.c.state == JobState.QUEUED)
-        .values(attempts=jobs.c.attempts + 1, error_code="worker_lost", error_message=message)
+def leased(connection: Connection, tokens: Mapping[int, str]) -> list[AnyRow]:
+    """Those of these chunks (id → token) that are still ours, locked."""
+    return list(
+        connection.execute(
+            select(*_CHUNK)
+            .where(
+                chunks.c.id.in_(tokens),
+                chunks.c.lease_token.in_(tokens.values()),
+                chunks.c.state == ChunkState.RUNNING,
+            )
+            .order_by(chunks.c.id)
+            .with_for_update()
+        )
     )
 
 
-def park(connection: Connection, chunk: AnyRow, lines: list[int], message: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a worker will not finish its chunks."""
+
+    code: str
+    message: str
+
+
+def lose(
+    connection: Connection, chunk: AnyRow, loss: Loss, *, max_attempts: int
+) -> tuple[int, int]:
+    """Put a locked chunk back, an attempt poorer; its unfinished jobs, and those given up."""
+    charge_attempt(connection, chunk, loss)
+    open_jobs = open_lines(connection, chunk)
+    spent = [line for line, attempts in open_jobs if attempts >= max_attempts]
+    rest = [job for job in open_jobs if job[1] < max_attempts]
+    put_back(connection, chunk, rest, max_attempts=max_attempts)
+    if spent:
+        times = count_of(max_attempts, "time")
+        park(connection, chunk, spent, Loss(loss.code, f"{loss.message}, {times}"))
+    return len(open_jobs), len(spent)
+
+
+def charge_attempt(connection: Connection, chunk: AnyRow, loss: Loss) -> None:
+    """The chunk's unfinished jobs have spent an attempt."""
+    attempt_queries.add_lost(connection, chunk, loss.code, loss.message)
+    connection.execute(
+        update(jobs)
+        .where(lines_of(chunk), jobs.c.state == JobState.QUEUED)
+        .values(attempts=jobs.c.attempts + 1, error_code=loss.code, error_message=loss.message)
+    )
+
+
+def park(connection: Connection, chunk: AnyRow, lines: list[int], loss: Loss) -> None:
     """Give these jobs up: failed, with the diagnosis."""
     parked = connection.execute(
         update(jobs)
@@ -123,8 +166,8 @@ def park(connection: Connection, chunk: AnyRow, lines: list[int], message: str) 
             state=JobState.FAILED,
             worker_id=chunk.worker_id,
             finished_at=db_now(),
-            error_code="worker_lost",
-            error_message=message,
+            error_code=loss.code,
+            error_message=loss.message,
         )
     ).rowcount
     connection.execute(
@@ -199,6 +242,27 @@ def finish_cancels(connection: Connection) -> int:
     for key in keys:
         batch_queries.finish_cancel(connection, key)
     return len(keys)
+
+
+def without_chunks(connection: Connection) -> list[int]:
+    """Batches that run and have no open chunk: there should be none."""
+    openly = exists().where(chunks.c.batch_id == batches.c.id, chunks.c.state != ChunkState.DONE)
+    return list(
+        connection.execute(
+            select(batches.c.id).where(batches.c.state.in_(sorted(BATCH_ACTIVE)), ~openly)
+        ).scalars()
+    )
+
+
+def overdue(connection: Connection) -> list[int]:
+    """Unfinished batches past their deadline."""
+    return list(
+        connection.execute(
+            select(batches.c.id).where(
+                batches.c.state.in_(sources(BatchState.EXPIRED)), batches.c.expires_at < db_now()
+            )
+        ).scalars()
+    )
 
 
 def stale_submissions(connection: Connection, older_than: float) -> list[int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 
@@ -54,6 +55,22 @@ class Pair(click.ParamType[tuple[str, str]]):
         return key, rest
 
 
+class Duration(click.ParamType[float]):
+    """`90s`, `30m`, `24h`, `7d`, in seconds."""
+
+    name = "duration"
+
+    _SECONDS: ClassVar = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", str(value).strip())
+        if found is None:
+            self.fail(f"'{value}' is no duration: write it as 90s, 30m, 24h or 7d", param, ctx)
+        return float(found[1]) * self._SECONDS[found[2]]
+
+
 def submit_options(function: F) -> F:
     """What `submit` and `run` take alike."""
     for option in reversed(_SUBMIT_OPTIONS):
@@ -87,6 +104,12 @@ _SUBMIT_OPTIONS = (
     ),
     click.option(
         "--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="9 is sooner."
+    ),
+    click.option(
+        "--expires",
+        type=Duration(),
+        metavar="24h",
+        help="What is unfinished by then expires (s, m, h, d).",
     ),
     click.option("--skip-invalid", is_flag=True, help="Bad lines fail; the rest runs."),
     click.option(

@@ -52,6 +52,7 @@ def _show_batch(batch: Batch) -> None:
             ("created", clock(batch.created_at)),
             ("started", clock(batch.started_at)),
             ("finished", clock(batch.finished_at)),
+            ("expires", clock(batch.expires_at) if batch.expires_at else None),
         ]
     )
 
@@ -72,6 +73,10 @@ def _show_job(job: Job) -> None:
             ("error", f"{job.error_code}: {job.error_message}" if job.error_code else None),
         ]
     )
+    for attempt in job.history:
+        where = f" on {attempt.worker}" if attempt.worker else ""
+        error = printable(f"{attempt.error_code}: {attempt.error_message}")
+        click.echo(f"failed{where} at {clock(attempt.ended_at)}: {error}")
     for sample in job.samples:
         number = f" {sample['sample']}" if len(job.samples) > 1 else ""
         click.echo(f"\ntext{number} ({sample['finish_reason']}):\n{printable(sample['text'])}")

@@ -14,9 +14,7 @@ from producer.commands.worker_options import worker_environment, worker_options
 @click.command("worker")
 @worker_options
 @click.option("-m", "--model", help="Hub id or local folder. Default: PROMPTMILL_MODEL.")
-@click.option(
-    "--gpus", metavar="all|0,2", help="One worker process per GPU, under a small supervisor."
-)
+@click.option("--gpus", metavar="all|0,2", help="One worker process per GPU.")
 @click.option("--batch", help="Work on this batch alone.", shell_complete=complete_batches)
 @click.option("--grace", type=click.FloatRange(0), help="Seconds to finish in when stopped.")
 @click.option("--slots", type=click.IntRange(1, 256), help="Chunks held at once.")
@@ -28,6 +26,7 @@ def command(gpus: str | None, **options: object) -> None:
 
     Start as many as you like, on as many hosts as you like. The first Ctrl-C (SIGTERM) finishes
     what can be finished within the grace and hands the rest back; the second one stops now.
+    A worker process that dies is started again.
     The same as 'celery -A worker.app worker' with the settings in the environment.
 
     \b
@@ -36,5 +35,6 @@ def command(gpus: str | None, **options: object) -> None:
       promptmill worker --model openai-community/gpt2 --gpus all
     """
     environment = {**os.environ, **worker_environment(**options)}
-    arguments = [sys.executable, "-P", "-m", "worker", *([f"--gpus={gpus}"] if gpus else [])]
+    how = f"--gpus={gpus}" if gpus else "--keep"
+    arguments = [sys.executable, "-P", "-m", "worker", how]
     os.execve(sys.executable, arguments, environment)  # noqa: S606 - our own interpreter and module

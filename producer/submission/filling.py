@@ -70,6 +70,7 @@ class Filling:
                     failed=self._bad_count,
                     digest=digest,
                     idempotency_key=key,
+                    expires_after=self._order.expires,
                 )
                 return batches.get(connection, self._uid), True
         except ConflictError:

@@ -11,6 +11,9 @@ from db.records import Batch
 from db.wording import count_of
 from producer.reading import BadLine
 
+#: Seconds: ten years.
+_LONGEST = 10 * 366 * 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -28,9 +31,13 @@ class Order:
     #: Run a line that names another model with this one.
     ignore_line_model: bool = False
     chunk_size: int = 64
+    #: Seconds after which what is unfinished expires; None: never.
+    expires: float | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for what the database, or OpenAI's clients, would not take."""
+        if self.expires is not None and not 0 < self.expires <= _LONGEST:
+            raise UsageError("expires: give more than 0 seconds, and at most ten years")
         _check_length("name", self.name, 200)
         _check_length("idempotency key", self.idempotency_key, 300)
         if len(self.metadata) > 16:

@@ -21,7 +21,7 @@ from db.states import (
 )
 
 #: Batches of which every job is terminal.
-ENDED = (BatchState.COMPLETED, BatchState.CANCELLED)
+ENDED = (BatchState.COMPLETED, BatchState.CANCELLED, BatchState.EXPIRED)
 _TABLES: dict[str, Any] = {
     "batch": BATCH_TRANSITIONS,
     "job": JOB_TRANSITIONS,

@@ -256,11 +256,12 @@ def raised_codes() -> tuple[dict[str, str], set[str]]:
     others: set[str] = set()
     for call in sources():
         keywords = {one.arg: one.value for one in call.keywords}
-        made = call.args[:1] if getattr(call.func, "id", "") == "Failed" else []
+        maker = getattr(call.func, "id", "")
+        made = call.args[:1] if maker in ("Failed", "Loss") else []
         for code in [*made, *([keywords["error_code"]] if "error_code" in keywords else [])]:
             if isinstance(code, ast.Constant):
                 if code.value is not None:
-                    again = keywords.get("retriable")
+                    again = ast.Constant(True) if maker == "Loss" else keywords.get("retriable")
                     codes[str(code.value)] = ast.unparse(again) if again else "False"
             else:
                 others.add(ast.unparse(code))
@@ -270,7 +271,8 @@ def raised_codes() -> tuple[dict[str, str], set[str]]:
 def test_every_error_code_is_documented_and_whether_it_is_tried_again() -> None:
     codes, others = raised_codes()
     # Codes that pass through, and the two that have a name in the code.
-    assert others == {"bindparam('b_code')", "continuation.error", "outcome.code", "row.error_code"}
+    passed = {"continuation.error", "loss.code", "outcome.code", "row.error_code"}
+    assert others == {"bindparam('b_code')", *passed}
     from db.queries.jobs import INVALID
     from worker.engine.transformers.continuation import NOT_FINITE_ERROR
 
@@ -279,8 +281,6 @@ def test_every_error_code_is_documented_and_whether_it_is_tried_again() -> None:
     assert set(documented) == set(codes)
     for code, retriable in codes.items():
         again = {"True": "yes", "False": "no"}.get(retriable, "as asked")
-        # No engine says this one: recovery queues its jobs again.
-        again = "yes" if code == "worker_lost" else again
         assert documented[code][2].partition(",")[0] == again, code
         assert documented[code][3] == ("yes" if code in REFUSED else "no"), code
 

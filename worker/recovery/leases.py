@@ -12,31 +12,28 @@ import logging
 from sqlalchemy import Connection
 
 from db.queries import outcomes, recovery
+from db.queries.recovery import Loss
 
 logger = logging.getLogger(__name__)
 
 #: Chunks put back in one round.
 _LIMIT = 500
 
-_LOST = "the worker that ran it fell silent (killed, out of memory, or cut off)"
+_LOST = Loss(
+    "worker_lost", "the worker that ran it fell silent (killed, out of memory, or cut off)"
+)
 
 
 def run(connection: Connection, *, max_attempts: int) -> int:
     """Put back what expired; how many chunks."""
     expired = recovery.expired_leases(connection, _LIMIT)
     for chunk in expired:
-        recovery.charge_attempt(connection, chunk, _LOST)
-        open_jobs = recovery.open_lines(connection, chunk)
-        spent = [line for line, attempts in open_jobs if attempts >= max_attempts]
-        rest = [job for job in open_jobs if job[1] < max_attempts]
-        recovery.put_back(connection, chunk, rest, max_attempts=max_attempts)
-        if spent:
-            recovery.park(connection, chunk, spent, f"{_LOST}, {max_attempts} times")
+        unfinished, given_up = recovery.lose(connection, chunk, _LOST, max_attempts=max_attempts)
         logger.warning(
             "chunk %d was lost with %d unfinished jobs: queued again, %d given up",
             chunk.id,
-            len(open_jobs),
-            len(spent),
+            unfinished,
+            given_up,
             extra={"action": "lease_expired"},
         )
     outcomes.settle(connection, [chunk.batch_id for chunk in expired])

@@ -7,7 +7,7 @@ import random
 from db.database import Database
 from db.queries import recovery
 from db.settings import Settings
-from worker.recovery import cancels, leases, submissions, unsent
+from worker.recovery import cancels, deadlines, leases, strays, submissions, unsent
 from worker.recovery.unsent import Send
 
 
@@ -29,6 +29,8 @@ class Recovery:
         with self._database.write() as connection:
             if recovery.try_lock(connection):
                 cancels.run(connection)
+        deadlines.run(self._database)
+        strays.run(self._database)
         submissions.run(self._database)
         unsent.run(self._database, self._queue, self._send)
         return self._settings.recovery_interval * random.uniform(0.8, 1.2)  # noqa: S311

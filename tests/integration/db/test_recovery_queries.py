@@ -9,6 +9,7 @@ from db.clock import db_now
 from db.database import AnyRow, Database
 from db.ids import new_uid
 from db.queries import batches, jobs, outcomes, recovery
+from db.queries.recovery import Loss
 from db.records import Claim
 from db.schema import batches as batch_table
 from db.settings import Settings
@@ -67,7 +68,7 @@ def test_given_a_lost_chunk_when_charged_then_only_its_open_jobs_pay(
 ) -> None:
     claim, row = lost_chunk(database, worker)
     with database.write() as connection:
-        recovery.charge_attempt(connection, row, "it fell silent")
+        recovery.charge_attempt(connection, row, Loss("worker_lost", "it fell silent"))
         assert recovery.open_lines(connection, row) == [(2, 1), (3, 1), (4, 1)]
         paid, done = (jobs.get_job(connection, claim.batch_uid, line) for line in (2, 1))
     assert (paid.error_code, paid.error_message) == ("worker_lost", "it fell silent")
@@ -108,7 +109,7 @@ def test_given_jobs_when_parked_then_they_are_failed_with_the_diagnosis_and_coun
     claim, row = lost_chunk(database, worker)
     with database.write() as connection:
         # Line 1 has its result already: it is not given up any more.
-        recovery.park(connection, row, [1, 2], "it killed its worker")
+        recovery.park(connection, row, [1, 2], Loss("worker_lost", "it killed its worker"))
         parked = jobs.get_job(connection, claim.batch_uid, 2)
         batch = batches.get(connection, claim.batch_uid)
     assert (parked.state, parked.worker) == (JobState.FAILED, "the lost one")

@@ -45,7 +45,7 @@ while not received:
 """
 
 #: As WORKER, but the one on cuda:1 can't start.
-BROKEN = "import sys\nif sys.argv[2] == 'cuda:1': sys.exit(3)\n" + WORKER
+BROKEN = "import sys\nif sys.argv[2] == 'cuda:1': sys.exit(2)\n" + WORKER
 
 
 class Supervised:
@@ -113,7 +113,7 @@ def test_given_a_worker_that_can_not_start_when_it_ends_then_all_end_with_its_ex
 ) -> None:
     running = supervise(BROKEN, 30)
     code, said = running.wait()
-    assert code == 3
+    assert code == 2
     assert said == "promptmill worker: the worker on cuda:1 could not start: stopping all\n"
     # The other one was told, if it had come so far as to hear it.
     assert set(running.ended()) <= {"cuda:0"}

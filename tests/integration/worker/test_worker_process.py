@@ -43,10 +43,12 @@ class Started:
 
     def __init__(self) -> None:
         self.sent: list[tuple[int, str, int]] = []
+        #: Those that wanted to leave by themselves.
+        self.left: list[WorkerProcess] = []
         self._processes: list[WorkerProcess] = []
 
     def start(self, config: Settings) -> WorkerProcess:
-        process = WorkerProcess(config, self._send)
+        process = WorkerProcess(config, self._send, leave=lambda: self.left.append(process))
         self._processes.append(process)
         process.start()
         return process
