@@ -1,4 +1,7 @@
-"""What must hold of the tables after every transaction, whoever wrote last."""
+"""What must hold of the tables after every transaction, whoever wrote last.
+
+A second opinion on small databases, in Python: `db.queries.audit` asks the same in SQL.
+"""
 
 from __future__ import annotations
 
