@@ -42,6 +42,11 @@ class Batch:
         return self.succeeded + self.failed + self.cancelled + self.expired
 
     @property
+    def run_count(self) -> int:
+        """Jobs that were run to their end, well or not."""
+        return self.succeeded + self.failed
+
+    @property
     def finished(self) -> bool:
         return self.state in BATCH_TERMINAL
 

@@ -155,13 +155,18 @@ def merge(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> Sampling
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """`key=value` from a command line; the value is JSON where it is JSON, else a string."""
+    """`key=value` from a command line; the value is JSON where it is JSON, else a string.
+
+    Raises ParameterError, also for what begins as a JSON list, object or string and is none.
+    """
     name, separator, raw = text.partition("=")
     if not separator or not name.strip():
         raise ParameterError(f"'{text}' is not key=value, as in temperature=0.7")
     try:
         return name.strip(), json.loads(raw)
-    except ValueError:
+    except ValueError as error:
+        if raw.lstrip()[:1] in ("[", "{", '"'):
+            raise ParameterError(f"'{text}' begins as JSON and is none: {error}") from None
         return name.strip(), raw
 
 

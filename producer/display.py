@@ -13,6 +13,8 @@ import orjson
 
 from db.errors import PromptmillError
 
+#: What may take several lines in a narrow terminal; an id must not, people copy it.
+_FOLDED = {"name", "model", "custom_id", "prompt", "text"}
 #: Columns of a table that goes to a file.
 _UNSEEN_WIDTH = 140
 
@@ -96,13 +98,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, always: bool
         for row in rows:
             click.echo("\t".join(_plain(cell) for cell in row))
         return
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(header_style="bold")
+    drawn = Table(header_style="bold", box=box.SIMPLE, pad_edge=False)
     for column in columns:
-        drawn.add_column(column, overflow="fold")
+        drawn.add_column(column, overflow="fold", no_wrap=column not in _FOLDED)
     for row in rows:
         drawn.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
     Console(width=None if for_people() else _UNSEEN_WIDTH).print(drawn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from db.records import Batch
+from db.states import BatchState
 from producer.display import note
 from producer.progress import BatchProgress
 
@@ -16,5 +17,25 @@ def follow(client: Client, batch: Batch, *, poll: float = 0.5) -> Batch:
     """Block until the batch is finished; it. Says so where nobody serves its model yet."""
     if not batch.finished and not any(one.queue == batch.queue for one in client.workers()):
         note(f"no worker serves it yet; start one: promptmill worker --model {batch.model}")
+    pauses = Pauses()
     with BatchProgress(batch) as progress:
-        return client.wait(batch.id, on_progress=progress, poll=poll)
+
+        def on_progress(now: Batch) -> None:
+            progress(now)
+            pauses(now)
+
+        return client.wait(batch.id, on_progress=on_progress, poll=poll)
+
+
+class Pauses:
+    """Says so when the batch that somebody waits for is paused, and how it goes on."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def __call__(self, batch: Batch) -> None:
+        """Hear where the batch stands now."""
+        paused = batch.state == BatchState.PAUSED
+        if paused and not self._told:
+            note(f"{batch.id} is paused: 'promptmill resume {batch.id}' lets it go on")
+        self._told = paused

@@ -9,6 +9,7 @@ from db.errors import PromptmillError
 from db.records import Batch
 from db.settings import variable
 from producer.display import note
+from producer.following import Pauses
 from producer.interrupts import first_interrupts
 from producer.local_worker import KeptWorker
 from producer.progress import BatchProgress
@@ -50,8 +51,11 @@ def generate(client: Client, batch: Batch, environment: Mapping[str, str], *, ne
 
 
 def _followed(client: Client, batch: Batch, worker: KeptWorker, progress: BatchProgress) -> Batch:
+    pauses = Pauses()
+
     def on_progress(now: Batch) -> None:
         progress(now)
+        pauses(now)
         worker.look(now)
 
     return client.wait(batch.id, on_progress=on_progress, poll=0.2)

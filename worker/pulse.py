@@ -15,13 +15,17 @@ from db.errors import PromptmillError
 logger = logging.getLogger(__name__)
 
 
+#: Seconds before a duty that failed is tried again, about.
+RETRY = 2.0
+
+
 class Pulse:
     """Calls `beat` again and again, until stopped; an error is logged once and lived through.
 
     `beat` returns the seconds until the next call.
     """
 
-    def __init__(self, name: str, beat: Callable[[], float], *, retry: float = 2.0) -> None:
+    def __init__(self, name: str, beat: Callable[[], float], *, retry: float = RETRY) -> None:
         self._name = name
         self._beat = beat
         self._retry = retry

@@ -197,6 +197,8 @@ def pause(connection: Connection, uid: str) -> Batch:
     batch = _steered(connection, uid)
     if batch.state == BatchState.PAUSED:
         return batch
+    if batch.state in BATCH_TERMINAL:
+        raise ConflictError(f"batch {uid} is {batch.state}: there is nothing left to pause")
     lock_open(connection, [batch.key])
     open_states = [ChunkState.QUEUED, ChunkState.RUNNING]
     connection.execute(
@@ -229,6 +231,8 @@ def begin_cancel(connection: Connection, uid: str) -> Batch:
     batch = _steered(connection, uid)
     if batch.state in (BatchState.CANCELLING, BatchState.CANCELLED):
         return batch
+    if batch.state in BATCH_TERMINAL:
+        raise ConflictError(f"batch {uid} is {batch.state}: there is nothing left to cancel")
     return _move(connection, batch, BatchState.CANCELLING)
 
 

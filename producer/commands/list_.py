@@ -18,7 +18,7 @@ def command(limit: int, as_json: bool) -> None:
       promptmill list --limit 5
     """
     from producer.client import Client
-    from producer.display import clock, emit_json, table
+    from producer.display import clock, emit_json, note, table
     from producer.documents import batch_document
 
     with Client() as client:
@@ -27,6 +27,9 @@ def command(limit: int, as_json: bool) -> None:
         for batch in found:
             emit_json(batch_document(batch))
         return
+    if not found:
+        note("there is no batch: submit one with 'promptmill submit FILE --model MODEL'")
+        return
     table(
         ["batch", "name", "state", "done", "failed", "model", "created"],
         [
@@ -34,7 +37,7 @@ def command(limit: int, as_json: bool) -> None:
                 batch.id,
                 batch.name,
                 batch.state,
-                f"{batch.done}/{batch.total}",
+                f"{batch.run_count}/{batch.total}",
                 batch.failed,
                 batch.model,
                 clock(batch.created_at),

@@ -55,3 +55,5 @@ def command(
         emit_json({"batch": batch, "output": output, "records": written})
     elif output is not None:
         note(f"wrote {written:,} records to {output}")
+    elif written == 0:
+        note(f"{batch} has no {'failed jobs' if failed else 'results'} yet")

@@ -31,4 +31,5 @@ def command(batch: str, job: int | None, as_json: bool) -> None:
     if as_json:
         emit_json({"batch": batch, "retried": count})
     else:
-        click.echo(f"{batch}: {count_of(count, 'job')} queued again")
+        why = "" if count else ": nothing of it has failed that could pass another time"
+        click.echo(f"{batch}: {count_of(count, 'job')} queued again{why}")

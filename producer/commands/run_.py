@@ -105,10 +105,10 @@ def _check_asked(files: tuple[str, ...], output: str | None, *, table: bool, as_
 
 def _tell_of_earlier(batch: Batch) -> None:
     from producer.display import note
-    from producer.progress import summary
 
     if batch.finished:
-        note(f"this was run before, as {batch.id} ({summary(batch)}); --fresh runs it again")
+        again = f"; 'promptmill retry {batch.id}' its failed jobs" if batch.failed else ""
+        note(f"this was run before, as {batch.id}; --fresh runs it again{again}")
     else:
         note(f"going on with {batch.id}: {batch.done:,} of {batch.total:,} are done")
 

@@ -36,14 +36,14 @@ def command(id: str, as_json: bool) -> None:  # noqa: A002 - click names it afte
 def _show_batch(batch: Batch) -> None:
     from producer.display import clock, facts
 
-    share = f" ({batch.done / batch.total:.0%})" if batch.total else ""
+    share = f" ({batch.run_count / batch.total:.0%})" if batch.total else ""
     facts(
         [
             ("batch", batch.id),
             ("name", batch.name),
             ("model", batch.model),
             ("state", batch.state),
-            ("done", f"{batch.done:,} of {batch.total:,}{share}"),
+            ("done", f"{batch.run_count:,} of {batch.total:,}{share}"),
             ("succeeded", f"{batch.succeeded:,}"),
             ("failed", f"{batch.failed:,}"),
             ("cancelled", f"{batch.cancelled:,}" if batch.cancelled else None),

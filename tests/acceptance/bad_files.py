@@ -47,7 +47,7 @@ FILES = {
         "a.jsonl",
         b'{"prompt": "a", "custom_id": "x"}\n' * 2,
         (),
-        ("a.jsonl:2: custom_id 'x'", "line 1 too", "make it unique"),
+        ("a.jsonl:2: custom_id 'x'", "that of prompt 1", "make it unique"),
     ),
     "no prompt": BadFile("a.jsonl", b'{"prompt": ""}', (), ("a.jsonl:1: the prompt is empty",)),
     "a number": BadFile("a.jsonl", b'{"prompt": 7}', (), ("a.jsonl:1: the prompt is a number",)),

@@ -73,7 +73,7 @@ def test_the_reviews_fill_the_template_of_the_readme() -> None:
 
 
 def test_every_command_of_the_readme_is_one_that_the_program_takes() -> None:
-    assert len(commands()) == 3
+    assert len(commands()) == 4
     for words in commands():
         parse(words)
 
@@ -82,7 +82,9 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for line in re.findall(r"^`promptmill (.*)`$", README, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("name", ["prompts.jsonl", "chat.jsonl", "reviews.csv", "fetch_weights.py"])
+@pytest.mark.parametrize(
+    "name", ["prompts.jsonl", "tour.jsonl", "chat.jsonl", "reviews.csv", "fetch_weights.py"]
+)
 def test_every_example_is_in_the_readme(name: str) -> None:
     assert f"**`{name}`**" in README
     assert (EXAMPLES / name).is_file()
