@@ -239,12 +239,16 @@ def begin_cancel(connection: Connection, uid: str) -> Batch:
 def finish_cancel(connection: Connection, key: int) -> None:
     """Settle a cancelling batch: its open jobs become cancelled, finished ones stay.
 
-    Chunks first, then jobs, then the batch: the order in which workers lock them too.
+    Nothing where somebody else has settled it already; it may even run again since.
     """
+    steering(connection, key)
+    due = (batches.c.id == key, batches.c.state == BatchState.CANCELLING)
+    if connection.execute(select(batches.c.id).where(*due)).one_or_none() is None:
+        return
     cancelled = _end_open(connection, key, JobState.CANCELLED)
     connection.execute(
         update(batches)
-        .where(batches.c.id == key, batches.c.state == BatchState.CANCELLING)
+        .where(*due)
         .values(
             state=BatchState.CANCELLED,
             cancelled=batches.c.cancelled + cancelled,

@@ -14,6 +14,7 @@ from db.errors import ConflictError, NotFoundError
 from db.ids import job_id
 from db.queries import attempts
 from db.queries.batches import SLICE, get, locked, steering
+from db.queries.chunks import lock_open
 from db.records import Batch, Job
 from db.schema import batches, chunks, jobs, results, workers
 from db.states import BATCH_ACTIVE, BATCH_TERMINAL, BatchState, ChunkState, JobState
@@ -161,6 +162,7 @@ def requeue(connection: Connection, batch: Batch, lines: Sequence[int], chunk_si
     Raises ConflictError where the batch, as it is by now, has nothing to retry.
     """
     steering(connection, batch.key)
+    lock_open(connection, [batch.key])
     taken = sorted(
         connection.execute(
             update(jobs)
@@ -181,6 +183,7 @@ def requeue(connection: Connection, batch: Batch, lines: Sequence[int], chunk_si
         raise ConflictError(f"batch {batch.id} is {batch.state}: nothing of it can be retried now")
     if not taken:
         return 0
+    take_out(connection, batch.key, taken)
     insert_chunks(connection, batch, taken, chunk_size)
     # Whoever retries after the deadline does not want it to strike again at once.
     lifted = {"expires_at": None} if batch.state == BatchState.EXPIRED else {}
@@ -191,6 +194,32 @@ def requeue(connection: Connection, batch: Batch, lines: Sequence[int], chunk_si
         .values(failed=batches.c.failed - len(taken), state=reopened, finished_at=None, **lifted)
     )
     return len(taken)
+
+
+def take_out(connection: Connection, key: int, lines: Sequence[int]) -> None:
+    """Take failed jobs out of the open chunks that they ran in: they get another one.
+
+    Else a chunk that is handed back or lost would bring them to a second worker.
+    """
+    overlapping = connection.execute(
+        select(chunks.c.id, chunks.c.first_line, chunks.c.last_line, chunks.c.lines).where(
+            chunks.c.batch_id == key,
+            chunks.c.state != ChunkState.DONE,
+            chunks.c.first_line <= lines[-1],
+            chunks.c.last_line >= lines[0],
+        )
+    ).all()
+    taken = set(lines)
+    for chunk in overlapping:
+        held = _lines(chunk)
+        left = [line for line in held if line not in taken]
+        if len(left) < len(held):
+            connection.execute(update(chunks).where(chunks.c.id == chunk.id).values(lines=left))
+
+
+def _lines(chunk: AnyRow) -> Sequence[int]:
+    every = range(chunk.first_line, chunk.last_line + 1)
+    return every if chunk.lines is None else list(chunk.lines)
 
 
 def rehome(connection: Connection, key: int) -> int:

@@ -14,8 +14,7 @@ from db.clock import db_now
 from db.database import AnyRow
 from db.plan import is_last_attempt
 from db.queries import attempts as attempt_queries
-from db.queries import batches as batch_queries
-from db.queries.chunks import lines_of, lock_open
+from db.queries.chunks import lines_of
 from db.schema import batches, chunks, jobs
 from db.states import BATCH_ACTIVE, BatchState, ChunkState, JobState, sources
 from db.wording import count_of
@@ -231,17 +230,10 @@ def replace_chunk(
     )
 
 
-def finish_cancels(connection: Connection) -> int:
-    """Settle batches whose cancel was begun and not finished; how many."""
-    keys = list(
-        connection.execute(
-            select(batches.c.id).where(batches.c.state == BatchState.CANCELLING)
-        ).scalars()
-    )
-    lock_open(connection, keys)
-    for key in keys:
-        batch_queries.finish_cancel(connection, key)
-    return len(keys)
+def cancelling(connection: Connection) -> list[int]:
+    """Batches whose cancel was begun and not finished."""
+    begun = select(batches.c.id).where(batches.c.state == BatchState.CANCELLING)
+    return list(connection.execute(begun).scalars())
 
 
 def without_chunks(connection: Connection) -> list[int]:

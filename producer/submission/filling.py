@@ -146,9 +146,7 @@ class Filling:
         for offset, line in enumerate(checked, start=1):
             name = line.custom_id
             if name is not None and name in seen:
-                reason = (
-                    f"custom_id '{name}' is also that of prompt {seen[name]}: make it unique"
-                )
+                reason = f"custom_id '{name}' is also that of prompt {seen[name]}: make it unique"
                 kept.append(BadLine(line.source, line.number, reason))
                 continue
             if name is not None:

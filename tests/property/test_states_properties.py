@@ -19,7 +19,7 @@ from sqlalchemy import Connection, delete
 from db.database import Database
 from db.errors import ConflictError
 from db.migrate import upgrade
-from db.queries import batches, chunks, jobs, outcomes, recovery
+from db.queries import batches, chunks, jobs, outcomes
 from db.queries.outcomes import JobOutcome
 from db.records import Batch, Claim, ClaimedJob
 from db.schema import metadata
@@ -27,7 +27,7 @@ from db.settings import Settings
 from db.states import ChunkState
 from tests.support.invariants import ENDED, Snapshot
 from tests.support.stored import LEASE, QUEUE, a_batch, a_worker, expire, failed, succeeded
-from worker.recovery import leases
+from worker.recovery import cancels, leases
 
 MAX_ATTEMPTS = 2
 #: Chooses among what there is at that moment.
@@ -121,8 +121,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule()
     def finish_cancels(self) -> None:
-        with self.database.write() as connection:
-            recovery.finish_cancels(connection)
+        cancels.run(self.database)
 
     @precondition(lambda self: self.batches)
     @rule(which=pick, size=st.integers(1, 3))

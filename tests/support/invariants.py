@@ -114,7 +114,8 @@ class Snapshot:
         """An open job is in a chunk that waits or runs, or that a resume would let go."""
         covered = defaultdict[tuple[int, int], set[str]](set)
         for chunk in self.chunks:
-            for line in chunk.lines or range(chunk.first_line, chunk.last_line + 1):
+            every = range(chunk.first_line, chunk.last_line + 1)
+            for line in every if chunk.lines is None else chunk.lines:
                 covered[chunk.batch_id, line].add(chunk.state)
         for job in self.open_jobs():
             held = self.batches[job.batch_id].state in (BatchState.PAUSED, BatchState.CANCELLING)

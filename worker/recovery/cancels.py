@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from db.database import Database
+from db.queries import batches, recovery
 
-from db.queries import recovery
 
-
-def run(connection: Connection) -> int:
-    """How many batches were settled."""
-    return recovery.finish_cancels(connection)
+def run(database: Database) -> int:
+    """How many batches there were to settle."""
+    with database.read() as connection:
+        begun = recovery.cancelling(connection)
+    for key in begun:
+        with database.write() as connection:
+            batches.finish_cancel(connection, key)
+    return len(begun)

@@ -55,9 +55,7 @@ class Recovery:
         with self._database.write() as connection:
             if not self._silence.ends_now() and recovery.try_lock(connection):
                 leases.run(connection, max_attempts=self._settings.max_attempts)
-        with self._database.write() as connection:
-            if recovery.try_lock(connection):
-                cancels.run(connection)
+        cancels.run(self._database)
         deadlines.run(self._database)
         strays.run(self._database)
         submissions.run(self._database)

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Integer,
     Select,
     Subquery,
-    and_,
     cast,
     func,
     literal,
@@ -40,17 +39,10 @@ def stranded(scope: Scope) -> Select[Any]:
 
 
 def doubled(scope: Scope) -> Select[Any]:
-    """Open jobs in several open chunks, but those that a user may have retried.
-
-    A job that fails while its chunk goes on, and is retried then, is in that chunk and in the
-    retry's: the first outcome counts. Such a job has had a worker; no other may be in two.
-    """
+    """Open jobs in several open chunks: two workers could generate them at once."""
     swept = _swept(scope)
-    theirs = and_(jobs.c.batch_id == swept.c.batch_id, jobs.c.line == swept.c.line)
-    return (
-        select(swept.c.batch_id, swept.c.line.label("item"))
-        .join(jobs, theirs)
-        .where(swept.c.is_job == 1, swept.c.depth > 1, jobs.c.worker_id.is_(None))
+    return select(swept.c.batch_id, swept.c.line.label("item")).where(
+        swept.c.is_job == 1, swept.c.depth > 1
     )
 
 

@@ -138,23 +138,6 @@ def test_given_the_same_outcome_twice_when_recorded_then_it_is_written_once(
     Snapshot.of(database).check()
 
 
-def test_given_a_job_retried_while_its_chunk_is_out_when_both_chunks_answer_then_one_counts(
-    database: Database, batch: Batch, claim: Claim, worker: int
-) -> None:
-    """The chunk comes back and overlaps with that of the retry; one worker holds both."""
-    record(database, [failed(claim, 1)], worker)
-    with database.write() as connection:
-        assert jobs.requeue(connection, batches.get(connection, batch.id), [1], 1) == 1
-        chunks.release(connection, claim.chunk, claim.token)
-    held = claims(database, worker)
-    overlapping = [one for one in held if any(job.line == 1 for job in one.jobs)]
-    assert len(overlapping) == 2
-    made = [succeeded(one, job.line) for one in held for job in one.jobs]
-    assert record(database, made, worker) == 8
-    assert batch_now(database, batch).state == BatchState.COMPLETED
-    Snapshot.of(database).check()
-
-
 def test_given_a_cancelled_batch_when_recorded_then_its_jobs_stay_cancelled(
     database: Database, batch: Batch, claim: Claim, worker: int
 ) -> None:

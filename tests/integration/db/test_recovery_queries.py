@@ -27,6 +27,7 @@ from tests.support.stored import (
     expire,
     succeeded,
 )
+from worker.recovery import cancels
 
 
 @pytest.fixture
@@ -125,9 +126,8 @@ def test_given_half_done_cancels_when_finished_then_all_are_settled_once(
     with database.write() as connection:
         for batch in made[:2]:
             batches.begin_cancel(connection, batch.id)
-    with database.write() as connection:
-        assert recovery.finish_cancels(connection) == 2
-        assert recovery.finish_cancels(connection) == 0
+    assert cancels.run(database) == 2
+    assert cancels.run(database) == 0
     states = [batch_now(database, batch).state for batch in made]
     assert states == [BatchState.CANCELLED, BatchState.CANCELLED, BatchState.QUEUED]
     Snapshot.of(database).check()

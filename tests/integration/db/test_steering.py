@@ -81,9 +81,7 @@ def test_given_a_finished_batch_when_steered_then_it_is_refused_and_stays(
 ) -> None:
     batch = a_batch(database, 4)
     drain(database, worker)
-    with pytest.raises(
-        ConflictError, match=f"{batch.id} is completed: there is nothing left to"
-    ):
+    with pytest.raises(ConflictError, match=f"{batch.id} is completed: there is nothing left to"):
         steer(database, verb, batch)
     with pytest.raises(ConflictError, match="only a paused batch can be resumed"):
         steer(database, batches.resume, batch)

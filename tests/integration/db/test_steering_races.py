@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 
 from db.database import Database
 from db.errors import ConflictError
-from db.queries import batches, chunks, outcomes, recovery
+from db.queries import batches, chunks, outcomes
 from db.records import Claim
 from db.settings import Settings
 from db.states import BatchState
@@ -29,8 +29,11 @@ from tests.support.stored import (
     batch_now,
     chunk_states,
     claims,
+    expire,
+    failed,
     succeeded,
 )
+from worker.recovery import cancels, leases
 
 
 @pytest.fixture
@@ -105,8 +108,7 @@ def test_given_four_flushing_workers_when_batches_are_cancelled_by_two_then_ever
                 for batch in made[::order]:
                     with suppress(ConflictError):
                         cancel(crowded, batch)
-                    with crowded.write() as connection:
-                        recovery.finish_cancels(connection)
+                    cancels.run(crowded)
             finally:
                 stop.set()
 
@@ -187,6 +189,52 @@ def test_given_a_retry_in_the_middle_of_a_pause_or_resume_when_it_is_over_then_i
     assert not Snapshot.of(database).open_jobs()
     for one in (database, other):
         one.close()
+
+
+def test_given_a_cancel_that_another_one_has_finished_when_recovery_comes_late_then_it_does_nothing(
+    database: Database,
+) -> None:
+    """It had seen the batch in `cancelling`; meanwhile it was cancelled, and a job retried."""
+    batch, worker = a_batch(database, 4, chunk_size=2), a_worker(database)
+    claim = a_claim(database, worker)
+    assert claim is not None
+    write(database, claim, worker, bad=(1,))
+    cancel(database, batch)
+    assert retry(database, batch_now(database, batch)) == 1
+    with database.write() as connection:
+        batches.finish_cancel(connection, batch.key)
+    Snapshot.of(database).check()
+    drain(database, worker)
+    now = batch_now(database, batch)
+    assert (now.state, now.succeeded, now.cancelled) == (BatchState.COMPLETED, 2, 2)
+    Snapshot.of(database).check()
+
+
+@pytest.mark.parametrize("end", ["released", "lost", "finished"])
+def test_given_a_job_that_failed_in_a_running_chunk_when_retried_then_it_is_in_one_chunk_only(
+    database: Database, end: str
+) -> None:
+    batch, worker = a_batch(database, 4), a_worker(database)
+    first = a_claim(database, worker)
+    assert first is not None
+    with database.write() as connection:
+        outcomes.record(connection, [failed(first, 2)], worker=worker)
+    assert retry(database, batch_now(database, batch)) == 1
+    Snapshot.of(database).check()
+    if end == "released":
+        with database.write() as connection:
+            chunks.release(connection, first.chunk, first.token)
+    elif end == "lost":
+        expire(database, first.chunk)
+        with database.write() as connection:
+            leases.run(connection, max_attempts=3)
+    else:
+        with database.write() as connection:
+            made = [succeeded(first, line) for line in (1, 3, 4)]
+            outcomes.record(connection, made, worker=worker)
+            chunks.finish(connection, first.chunk, first.token)
+    held = sorted(job.line for claim in claims(database, worker) for job in claim.jobs)
+    assert held == ([2] if end == "finished" else [1, 2, 3, 4])
 
 
 def waits_for_a_lock(database: Database) -> bool:
