@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, Row, create_engine, event, inspect, text
 from sqlalchemy.exc import (
+    ArgumentError,
     DataError,
     DBAPIError,
     IntegrityError,
@@ -25,7 +26,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from db.errors import DatabaseError, DatabaseUnavailable, ValueRefused
+from db.errors import DatabaseError, DatabaseUnavailable, SettingsError, ValueRefused
 from db.settings import Settings, redact, variable
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
@@ -38,9 +39,16 @@ class Database:
     """Connections to the database of `settings`; made lazily, shared by threads."""
 
     def __init__(self, settings: Settings, *, pool_size: int = 5) -> None:
+        """Raises SettingsError for a URL that is none."""
         self._settings = settings
         self.url = settings.effective_database_url
-        self.engine = _engine(self.url, pool_size)
+        try:
+            self.engine = _engine(self.url, pool_size)
+        except (ArgumentError, ValueError):  # its words may have a piece of the password
+            raise SettingsError(
+                f"{variable('database_url')}: is no database URL: in a password, write "
+                "@ as %40, : as %3A, / as %2F"
+            ) from None
         self._driver: Any = self.engine.dialect.loaded_dbapi
 
     @property
