@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, Row, create_engine, event, inspect, text
@@ -89,6 +90,9 @@ class Database:
     def _make_home(self) -> None:
         try:
             self._settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The home may be a folder of other use, open to all; its log files take this mode too.
+            if (file := self.engine.url.database) is not None:
+                Path(file).touch(mode=0o600, exist_ok=True)
         except OSError as error:
             raise DatabaseUnavailable(f"can't use database {self.url}: {error}") from error
 
