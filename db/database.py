@@ -13,10 +13,12 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, Row, create_engine, event, inspect, text
 from sqlalchemy.exc import (
+    ArgumentError,
     DataError,
     DBAPIError,
     IntegrityError,
@@ -25,7 +27,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from db.errors import DatabaseError, DatabaseUnavailable, ValueRefused
+from db.errors import DatabaseError, DatabaseUnavailable, SettingsError, ValueRefused
 from db.settings import Settings, redact, variable
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
@@ -38,9 +40,16 @@ class Database:
     """Connections to the database of `settings`; made lazily, shared by threads."""
 
     def __init__(self, settings: Settings, *, pool_size: int = 5) -> None:
+        """Raises SettingsError for a URL that is none."""
         self._settings = settings
         self.url = settings.effective_database_url
-        self.engine = _engine(self.url, pool_size)
+        try:
+            self.engine = _engine(self.url, pool_size)
+        except (ArgumentError, ValueError):  # its words may have a piece of the password
+            raise SettingsError(
+                f"{variable('database_url')}: is no database URL: in a password, write "
+                "@ as %40, : as %3A, / as %2F"
+            ) from None
         self._driver: Any = self.engine.dialect.loaded_dbapi
 
     @property
@@ -81,6 +90,9 @@ class Database:
     def _make_home(self) -> None:
         try:
             self._settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The home may be a folder of other use, open to all; its log files take this mode too.
+            if (file := self.engine.url.database) is not None:
+                Path(file).touch(mode=0o600, exist_ok=True)
         except OSError as error:
             raise DatabaseUnavailable(f"can't use database {self.url}: {error}") from error
 

@@ -183,7 +183,10 @@ def _lock_start(directory: Path) -> Iterator[None]:
 
 def _make_private(directory: Path) -> None:
     """Create it for this user alone. Raises BrokerUnavailable if it is someone else's."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Apart: the mode is that of the last folder alone, and the first to start makes the home.
+    if not directory.parent.exists():
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise BrokerUnavailable(

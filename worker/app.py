@@ -23,9 +23,7 @@ from db import embedded, redis_server
 from db.errors import BrokerUnavailable
 from db.ids import queue_name
 from db.settings import Settings, redact, settings
-
-#: The only task there is: work on one chunk. Its message is the chunk's id and nothing else.
-TASK = "promptmill.chunk"
+from worker.messages import TASK
 
 #: Longer than any chunk takes: the database's lease finds dead workers long before.
 VISIBILITY_TIMEOUT = 3600
@@ -50,7 +48,12 @@ _TRANSPORT = {
 
 def make_app(config: Settings) -> Celery:
     """A Celery application for these settings."""
-    app = Celery("promptmill", broker=config.effective_broker_url, set_as_current=False)
+    app = Celery(
+        "promptmill",
+        broker=config.effective_broker_url,
+        amqp="worker.transport:AMQP",
+        set_as_current=False,
+    )
     if config.effective_broker_url.startswith("rediss://"):
         # Celery alone would take any certificate; the URL may still say ssl_cert_reqs=none.
         app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
@@ -59,6 +62,8 @@ def make_app(config: Settings) -> Celery:
         broker_transport_options=dict(_TRANSPORT),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A Redis that refuses, as where a queue's key is no list, is one that is away.
+        broker_channel_error_retry=True,
         broker_pool_acquire_timeout=10,
         # The database holds the results and decides on retries; Redis only rings the bell.
         result_backend=None,

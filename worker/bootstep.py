@@ -22,7 +22,6 @@ from celery.worker import state
 from db.embedded import embedded_broker
 from db.errors import BrokerUnavailable, PromptmillError
 from db.settings import Settings
-from worker import redis_qos
 
 if TYPE_CHECKING:
     from worker.mill import Mill
@@ -42,7 +41,6 @@ class MillStep(bootsteps.StartStopStep):
         self._settings: Settings = self._app.promptmill_settings
         self._process: WorkerProcess | None = None
         self._signals = 0
-        redis_qos.install()
         self._broker = ExitStack()
         # Celery's last word, after its pool: its blueprint stops no step that late.
         signals.worker_shutdown.connect(self._leave_broker)

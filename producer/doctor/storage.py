@@ -28,12 +28,13 @@ def storage_checks(settings: Settings) -> Iterator[Check]:
     """Is it reachable, and is its schema this program's? Makes no file and no table."""
     try:
         file = database_file(settings)
-    except (ArgumentError, ValueError) as error:
+    except (ArgumentError, ValueError):  # its words may have a piece of the password
         yield Check(
             "database",
             "error",
-            f"PROMPTMILL_DATABASE_URL is no database URL: {error}",
-            "write it as postgresql+psycopg://user:password@host:5432/name",
+            "PROMPTMILL_DATABASE_URL is no database URL",
+            "write it as postgresql+psycopg://user:password@host:5432/name, and in the password "
+            "@ as %40, : as %3A, / as %2F",
         )
         return
     if file is not None and not file.exists():

@@ -24,7 +24,8 @@ from db.migrate import upgrade
 from db.settings import Settings
 from tests.support.processes import WorkerProcess, eventually, workers
 from tests.support.stored import a_batch, batch_now
-from worker.app import TASK, make_app, ping, send
+from worker.app import make_app, ping, send
+from worker.messages import TASK
 from worker.run import Ending
 
 MODEL = "test/celery"
@@ -148,6 +149,8 @@ def test_given_a_chunk_that_is_handed_back_when_it_rang_then_it_rings_for_somebo
         (("7",), {}),
         ((7.0,), {}),
         ((True,), {}),
+        ((0,), {}),
+        ((2**63,), {}),
         ((None,), {}),
         (([7],), {}),
         ((7, 8), {}),
@@ -225,13 +228,12 @@ def test_given_foreign_messages_when_a_worker_gets_them_then_it_refuses_each_and
         process: WorkerProcess = make(env)
         process.ready()
         eventually(
-            lambda: "refused a malformed message" in process.said(),
-            what="the malformed message is refused",
+            lambda: process.said().count("refused a message") == 4,
+            what="every foreign message is refused",
         )
         eventually(lambda: batch_now(database, batch).finished, what="the batch is complete")
         eventually(lambda: left(redis_url) == [], what="every message is answered for")
         process.signal(signal.SIGTERM)
         assert process.ended() == 0, process.said()
     assert not file.exists()
-    assert process.said().count("refused a malformed message") == 1
     database.close()

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -22,15 +23,13 @@ from safetensors import SafetensorError
 from db.errors import ModelLoadError, SettingsError
 from worker.engine.protocol import EngineConfig
 from worker.engine.transformers.memory import is_out_of_memory
+from worker.engine.transformers.weight_files import check_weights
 
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-#: Files in which PyTorch keeps pickled weights: loading one can run any code.
-_PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 #: What transformers and the hub raise for a checkpoint that is broken, absent or unknown.
 _LOAD_ERRORS = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError)
@@ -83,7 +82,7 @@ def load(config: EngineConfig) -> LoadedModel:
     with _translated(config):
         options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         shape = transformers.AutoConfig.from_pretrained(config.model, **options)
-        _check_pickled(config.model)
+        check_weights(config.model)
         model, report = _model_class(shape).from_pretrained(
             config.model,
             config=shape,
@@ -218,19 +217,6 @@ def _check_folder(model: str) -> None:
         raise ModelLoadError(f"model folder '{model}' does not exist")
 
 
-def _check_pickled(model: str) -> None:
-    folder = Path(model)
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
-        return
-    pickled = [path.name for pattern in _PICKLED for path in folder.glob(pattern)]
-    if pickled:
-        raise ModelLoadError(
-            f"model folder '{model}' holds only pickled weights ({pickled[0]}), which can run code "
-            "when loaded: convert them to safetensors"
-        )
-    raise ModelLoadError(f"model folder '{model}' holds no weights (*.safetensors)")
-
-
 def _check_complete(model: str, report: dict[str, Any]) -> None:
     """transformers fills weights that are missing with random numbers, and only warns."""
     missing = sorted(report["missing_keys"])
@@ -254,7 +240,7 @@ def _translated(config: EngineConfig) -> Iterator[None]:
                 "use a smaller model, dtype bfloat16 or a larger device"
             ) from error
         raise ModelLoadError(f"model '{config.model}' can't be loaded: {_line(error)}") from error
-    except (*_LOAD_ERRORS, SafetensorError) as error:
+    except (*_LOAD_ERRORS, SafetensorError, UnpicklingError) as error:
         raise ModelLoadError(_why(config, error)) from error
 
 

@@ -1,0 +1,53 @@
+"""The weights in a model's folder, looked at before anything reads them: safetensors alone.
+
+Pickled weights can run any code when loaded. transformers goes by what an index names, so a
+stranger's index may name a pickle, or a file outside of the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from db.errors import ModelLoadError
+
+#: Files in which PyTorch keeps pickled weights.
+_PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+
+_INDEX = "model.safetensors.index.json"
+
+
+def check_weights(model: str) -> None:
+    """Raise ModelLoadError unless this folder's weights are safetensors; a hub id passes."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return
+    if any(folder.glob("*.safetensors")):
+        _check_index(model, folder / _INDEX)
+        return
+    pickled = [path.name for pattern in _PICKLED for path in folder.glob(pattern)]
+    if pickled:
+        raise ModelLoadError(
+            f"model folder '{model}' holds only pickled weights ({pickled[0]}), which can run code "
+            "when loaded: convert them to safetensors"
+        )
+    raise ModelLoadError(f"model folder '{model}' holds no weights (*.safetensors)")
+
+
+def _check_index(model: str, index: Path) -> None:
+    if not index.is_file():
+        return
+    try:
+        named = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise ModelLoadError(f"model folder '{model}': its {_INDEX} can't be read") from None
+    if not all(map(_is_plain, named)):
+        raise ModelLoadError(
+            f"model folder '{model}': its {_INDEX} names something else than safetensors files of "
+            "that folder"
+        )
+
+
+def _is_plain(name: Any) -> bool:
+    return isinstance(name, str) and name.endswith(".safetensors") and "/" not in name
