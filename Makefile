@@ -4,11 +4,13 @@
 #: MODEL      a hub id or a local folder for the demo (Gemma 3 270M, from PyPI)
 #: OUTPUT     where the demo's results go (results/demo.jsonl)
 #: TESTS      which tests: a file, a folder, file::test (tests)
+#: FAULTS     short, or long: every moment, more rounds, longer pauses (short)
 #: PIP_FLAGS  more options for pip install, such as another index
 PYTHON ?= python3
 MODEL ?=
 OUTPUT ?= results/demo.jsonl
 TESTS ?= tests
+FAULTS ?= short
 PIP_FLAGS ?=
 
 VENV := .venv
@@ -21,11 +23,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FL
 .SUFFIXES:
 # Two pips must not write one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo test check format clean
+.PHONY: help demo test test-faults check format clean
 
 help: ## List the targets and what can be set
 	@echo 'make TARGET [NAME=value …]'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 	@echo 'names:'
 	@awk -F '#: ' '/^#: / {print "  " $$2}' Makefile
 
@@ -35,6 +37,9 @@ demo: $(VENV)/.demo $(if $(MODEL),,$(WEIGHTS)/config.json) ## Generate text for 
 
 test: $(VENV)/.dev ## Run the tests
 	$(BIN)/python -m pytest $(TESTS)
+
+test-faults: $(VENV)/.dev ## Kill and starve real processes; nothing may be lost or done twice
+	PROMPTMILL_TEST_FAULTS=$(FAULTS) $(BIN)/python -m pytest tests/faults --durations=10
 
 check: $(VENV)/.dev ## Lint, formatting, types and who may import whom
 	$(BIN)/ruff check

@@ -35,6 +35,9 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 #: How long a SQLite writer waits for another one (milliseconds).
 SQLITE_BUSY_TIMEOUT = 60_000
 
+#: How long a client of PostgreSQL may be silent within a transaction, at least (seconds).
+_SILENCE = 10.0
+
 
 class Database:
     """Connections to the database of `settings`; made lazily, shared by threads."""
@@ -44,7 +47,7 @@ class Database:
         self._settings = settings
         self.url = settings.effective_database_url
         try:
-            self.engine = _engine(self.url, pool_size)
+            self.engine = _engine(self.url, pool_size, max(settings.lease, _SILENCE))
         except (ArgumentError, ValueError):  # its words may have a piece of the password
             raise SettingsError(
                 f"{variable('database_url')}: is no database URL: in a password, write "
@@ -124,7 +127,7 @@ class Database:
         return DatabaseUnavailable(reason)
 
 
-def _engine(url: str, pool_size: int) -> Engine:
+def _engine(url: str, pool_size: int, silence: float) -> Engine:
     if url.startswith("sqlite"):
         engine = create_engine(
             url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT / 1000, "check_same_thread": False}
@@ -132,13 +135,29 @@ def _engine(url: str, pool_size: int) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
         connect_args={"connect_timeout": 10, "application_name": "promptmill"},
     )
+
+    @event.listens_for(engine, "connect")
+    def bound_silence(connection: Any, _record: Any) -> None:
+        # The locks of a host that froze or lost power would else hold everybody up for hours.
+        connection.autocommit = True
+        milliseconds = round(silence * 1000)
+        connection.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+        connection.autocommit = False
+
+    return engine
+
+
+def allow_silence(connection: Connection) -> None:
+    """For a transaction that only reads, and whose reader may take its time."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

@@ -13,6 +13,9 @@ import warnings
 from db.errors import PromptmillError
 from db.settings import Settings, settings
 
+#: The exit code of a worker that had started and then broke (EX_SOFTWARE): start it again.
+BROKEN = 70
+
 
 def main() -> int:
     """Run until told to stop; the exit code."""
@@ -65,7 +68,9 @@ def run(config: Settings) -> int:
         without_gossip=True,
     )
     worker.start()
-    return int(worker.exitcode or 0)
+    code = int(worker.exitcode or 0)
+    # Celery's 1 would say that it can't start, and whoever keeps it would give up.
+    return BROKEN if code == 1 and hasattr(app, "promptmill_mill") else code
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Select, select
 
-from db.database import AnyRow, Database
+from db.database import AnyRow, Database, allow_silence
 from db.ids import job_id
 from db.records import Batch, Result
 from db.schema import jobs, results, workers
@@ -37,6 +37,7 @@ def stream(
     else:
         query = query.order_by(jobs.c.finished_at, jobs.c.line, results.c.sample)
     with database.read() as connection:
+        allow_silence(connection)
         rows = connection.execution_options(yield_per=_FETCH).execute(query)
         for row in rows:
             yield _result(batch, row)

@@ -105,10 +105,12 @@ class Mill:
         process.ready()
         return process
 
-    def start_worker(self, options: str = echoing(), **env: str) -> WorkerProcess:
-        """The same, not waited for."""
+    def start_worker(
+        self, options: str = echoing(), *arguments: str, module: str = "worker", **env: str
+    ) -> WorkerProcess:
+        """The same, not waited for: `python -m MODULE ARGUMENTS`."""
         own = {"PROMPTMILL_MODEL": self.model, "PROMPTMILL_ENGINE_OPTIONS": options}
-        return self._start({**self.env, **own, **env})
+        return self._start({**self.env, **own, **env}, *arguments, module=module)
 
     def until(
         self, batch: str, fits: Callable[[Batch], bool], what: str, deadline: float = 60

@@ -74,11 +74,13 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 class WorkerProcess:
     """A worker in a process of its own, with its log."""
 
-    def __init__(self, log: Path, env: Mapping[str, str], *arguments: str) -> None:
+    def __init__(
+        self, log: Path, env: Mapping[str, str], *arguments: str, module: str = "worker"
+    ) -> None:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
@@ -117,9 +119,10 @@ def workers(folder: Path) -> Iterator[Callable[..., WorkerProcess]]:
     """A maker of workers (env, *arguments); whatever is left of them is killed at the end."""
     made: list[WorkerProcess] = []
 
-    def make(env: Mapping[str, str], *arguments: str) -> WorkerProcess:
+    def make(env: Mapping[str, str], *arguments: str, module: str = "worker") -> WorkerProcess:
         folder.mkdir(exist_ok=True)
-        made.append(WorkerProcess(folder / f"worker-{len(made)}.log", env, *arguments))
+        log = folder / f"worker-{len(made)}.log"
+        made.append(WorkerProcess(log, env, *arguments, module=module))
         return made[-1]
 
     try:

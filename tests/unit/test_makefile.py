@@ -20,7 +20,17 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make
 
 
 #: What a shell, or the `make test` that runs these tests, would hand on to make.
-INHERITED = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "MODEL", "OUTPUT", "TESTS", "PIP_FLAGS")
+INHERITED = (
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MFLAGS",
+    "PYTHON",
+    "MODEL",
+    "OUTPUT",
+    "TESTS",
+    "FAULTS",
+    "PIP_FLAGS",
+)
 
 
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -71,7 +81,7 @@ def test_the_demo_is_a_command_that_the_program_takes() -> None:
     parse(arguments)
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "format"])
+@pytest.mark.parametrize("target", ["demo", "test", "test-faults", "check", "format"])
 def test_every_install_keeps_to_the_versions_known_to_work(target: str) -> None:
     installs = [command for command in planned(target) if "pip install" in command]
     assert installs

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import event, insert, update
+from sqlalchemy import event, insert, text, update
 
 from db.database import Database
+from db.errors import DatabaseError
 from db.queries import outcomes, results
 from db.records import Batch, Claim, Result
 from db.schema import batches as batch_table
 from db.schema import jobs as job_table
 from db.schema import results as result_table
+from db.settings import Settings
 from db.states import JobState
 from tests.support.stored import (
     MODEL,
@@ -193,3 +196,26 @@ def test_given_a_large_batch_when_streamed_then_memory_does_not_grow_with_it(
     assert peak < 18_000_000
     # What the driver of PostgreSQL holds is not Python's memory: only a cursor bounds it.
     assert cursors[-1] == ("ServerCursor" if database.dialect == "postgresql" else "Cursor")
+
+
+def test_given_a_reader_that_takes_its_time_when_streamed_then_postgresql_waits_for_it(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writers may not be silent for long within a transaction; who pages through results may."""
+    monkeypatch.setattr("db.database._SILENCE", 0.0)
+    patient = Database(Settings(database_url=postgres_url, lease=2))
+    batch = a_batch(patient, 4, invalid=(1, 2, 3))
+    stream = results.stream(patient, batch)
+    next(stream)
+    time.sleep(2.2)  # longer than a writer may be silent
+    assert len(list(stream)) == 2
+    with pytest.raises(DatabaseError, match="idle-in-transaction"):
+        _write_slowly(patient)
+    patient.close()
+
+
+def _write_slowly(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("SELECT 1"))
+        time.sleep(2.2)
+        connection.execute(text("SELECT 1"))
