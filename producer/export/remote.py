@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import OutputError, PromptmillError
+from db.settings import redact
 from producer.export.local import Write, local_file
 
 
@@ -58,9 +59,10 @@ def _resolve(url: str) -> tuple[Any, str]:
     try:
         filesystem, path = url_to_fs(url, skip_instance_cache=True)
     except ImportError as error:
-        raise OutputError(f"{url}: its driver is missing: {_line(error)}") from None
+        raise OutputError(f"{redact(url)}: its driver is missing: {_line(error)}") from None
     except ValueError as error:
-        raise OutputError(f"{url}: can't be opened: {_line(error)}: check the URL") from None
+        reason = f"can't be opened: {_line(error)}: check the URL"
+        raise OutputError(f"{redact(url)}: {reason}") from None
     return filesystem, str(path)
 
 
@@ -73,7 +75,7 @@ def _told(url: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise OutputError(
-            f"{url}: can't be written: {_line(error)}: check URL and credentials"
+            f"{redact(url)}: can't be written: {_line(error)}: check URL and credentials"
         ) from error
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import IO, Any
 
 from db.errors import InputError, PromptmillError
+from db.settings import redact
 
 #: A name for messages, the path that tells the format, and how to open.
 Found = tuple[str, str, Callable[[], AbstractContextManager[IO[bytes]]]]
@@ -27,12 +28,13 @@ def find(url: str) -> Iterator[Found]:
     filesystem, path = _resolve(url)
     web = url.startswith(("http://", "https://"))  # a `*` in a signed address is no pattern
     if web or "*" not in url:
-        yield url, path.partition("?")[0] if web else path, partial(_open, filesystem, path, url)
+        place = path.partition("?")[0] if web else path
+        yield redact(url), place, partial(_open, filesystem, path, url)
         return
     with translated(url):
         paths = sorted(found for found in filesystem.glob(path) if not filesystem.isdir(found))
     if not paths:
-        raise InputError(f"{url}: no file matches: check the pattern")
+        raise InputError(f"{redact(url)}: no file matches: check the pattern")
     for found in paths:
         name = filesystem.unstrip_protocol(found)
         yield name, found, partial(_open, filesystem, found, name)
@@ -44,9 +46,9 @@ def _resolve(url: str) -> tuple[Any, str]:
     try:
         filesystem, path = url_to_fs(url)
     except ImportError as error:
-        raise InputError(f"{url}: its driver is missing: {_install(url, error)}") from None
+        raise InputError(f"{redact(url)}: its driver is missing: {_install(url, error)}") from None
     except ValueError as error:
-        raise InputError(f"{url}: can't be opened: {error}: check the URL") from None
+        raise InputError(f"{redact(url)}: can't be opened: {error}: check the URL") from None
     return filesystem, str(path)
 
 
@@ -74,4 +76,5 @@ def translated(url: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{url}: can't be read: {reason}: check URL and credentials") from error
+        told = f"can't be read: {reason}: check URL and credentials"
+        raise InputError(f"{redact(url)}: {told}") from error

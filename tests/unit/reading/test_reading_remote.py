@@ -77,6 +77,16 @@ def test_given_a_url_without_its_driver_when_read_then_the_package_is_named(
         read(["s3://b/a.jsonl"])
 
 
+@pytest.mark.parametrize("url", ["gopher://me:hush@host/a.jsonl", "memory://me:hush@host/*.jsonl"])
+def test_given_a_url_with_a_password_when_it_fails_then_the_message_does_not_show_it(
+    url: str,
+) -> None:
+    with pytest.raises(InputError) as caught:
+        list(read([url]))
+    assert "me:***@host" in caught.value.message
+    assert "hush" not in caught.value.message
+
+
 def test_given_an_unknown_scheme_when_read_then_it_is_told() -> None:
     with pytest.raises(InputError, match=r"nope://a\.txt: can't be opened: .*check the URL"):
         read(["nope://a.txt"])
