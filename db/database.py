@@ -27,7 +27,13 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from db.errors import DatabaseError, DatabaseUnavailable, SettingsError, ValueRefused
+from db.errors import (
+    DatabaseError,
+    DatabaseUnavailable,
+    DatabaseUnwritable,
+    SettingsError,
+    ValueRefused,
+)
 from db.settings import Settings, redact, variable
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
@@ -118,13 +124,13 @@ class Database:
     def _translate(self, error: Exception) -> DatabaseError:
         url, cause = redact(self.url), _cause(error)
         if "disk is full" in cause or "No space left" in cause:
-            reason = f"database {url}: the disk is full: free some space, then go on"
-        elif "readonly" in cause or "read-only" in cause:
-            reason = f"database {url} is read-only: make it writable, then go on"
-        else:
-            where = variable("home" if self.embedded else "database_url")
-            reason = f"can't use database {url}: {cause}; check {where}"
-        return DatabaseUnavailable(reason)
+            return DatabaseUnwritable(
+                f"database {url}: the disk is full: free some space, then go on"
+            )
+        if "readonly" in cause or "read-only" in cause:
+            return DatabaseUnwritable(f"database {url} is read-only: make it writable, then go on")
+        where = variable("home" if self.embedded else "database_url")
+        return DatabaseUnavailable(f"can't use database {url}: {cause}; check {where}")
 
 
 def _engine(url: str, pool_size: int, silence: float) -> Engine:

@@ -9,7 +9,8 @@
     │   └── ConflictError           the request contradicts what is stored
     │       └── LostRace            it changed in this very moment: look and try again
     ├── DatabaseError               the database refused or broke
-    │   ├── DatabaseUnavailable     it can't be used now: unreachable, full or read-only
+    │   ├── DatabaseUnavailable     it can't be used now: unreachable, or busy for too long
+    │   │   └── DatabaseUnwritable  it is full or read-only: somebody has to mend it
     │   ├── ValueRefused            it does not take one of the values
     │   └── SchemaMismatch          its schema is older or newer than this program
     ├── BrokerUnavailable           Redis can't be reached
@@ -72,6 +73,10 @@ class DatabaseError(PromptmillError):
 
 class DatabaseUnavailable(DatabaseError):
     """The database can't be used now."""
+
+
+class DatabaseUnwritable(DatabaseUnavailable):
+    """The database takes no writes."""
 
 
 class ValueRefused(DatabaseError):

@@ -33,6 +33,7 @@ from db.settings import Settings, settings
 from producer import intake
 from producer.intake import Lines, Source
 from producer.model_files import canonical_model
+from producer.patience import PATIENCE, patiently
 from producer.results import Results
 from producer.submission import Order, Submission, send_messages, submit
 
@@ -154,11 +155,13 @@ class Client:
     ) -> Batch:
         """Block until the batch is finished; it. `on_progress` hears of it at every poll.
 
-        `timeout` and `poll` are in seconds. Raises TimeoutError.
+        `timeout` and `poll` are in seconds. Where the database is away meanwhile, it waits for it.
+        Raises TimeoutError; DatabaseUnavailable where it stays away for five minutes.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            batch = self.batch(id)
+            left = PATIENCE if deadline is None else max(0.0, deadline - time.monotonic())
+            batch = patiently(lambda: self.batch(id), patience=min(PATIENCE, left))
             on_progress(batch)
             if batch.finished:
                 return batch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, exists, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from db.database import AnyRow
 from db.errors import ConflictError, NotFoundError
@@ -62,13 +62,19 @@ def _row(batch: int, job: NewJob, now: float) -> tuple[Any, ...]:
     return (batch, job.line, job.custom_id, "failed", request, now, INVALID, job.error)
 
 
+def last_line(connection: Connection, batch: int) -> int:
+    """The last line that is stored; 0 for none."""
+    query = select(func.max(jobs.c.line)).where(jobs.c.batch_id == batch)
+    return connection.execute(query).scalar_one() or 0
+
+
 def lines_of_custom_ids(
-    connection: Connection, batch: int, custom_ids: Collection[str]
+    connection: Connection, batch: int, custom_ids: Collection[str], *, before: int
 ) -> dict[str, int]:
-    """Which of these custom_ids the batch has already, and on which line."""
+    """Which of these custom_ids the batch has already before a line, and where."""
     found = connection.execute(
         select(jobs.c.custom_id, jobs.c.line).where(
-            jobs.c.batch_id == batch, jobs.c.custom_id.in_(custom_ids)
+            jobs.c.batch_id == batch, jobs.c.line < before, jobs.c.custom_id.in_(custom_ids)
         )
     )
     return {row.custom_id: row.line for row in found}

@@ -10,11 +10,13 @@ import orjson
 
 from db import ids
 from db.database import Database
-from db.errors import ConflictError, InputError, PromptmillError
+from db.errors import ConflictError, InputError, NotFoundError, PromptmillError
 from db.queries import batches, jobs
 from db.queries.deletion import delete_batch
 from db.queries.jobs import NewJob
 from db.records import Batch
+from db.states import BatchState
+from producer.patience import patiently
 from producer.reading import BadLine, Line
 from producer.submission.checks import LineChecks
 from producer.submission.digest import Digest
@@ -62,23 +64,30 @@ class Filling:
         if self._key is None:
             raise InputError("there are no prompts in the input: nothing was queued")
         try:
-            with self._database.write() as connection:
-                batches.activate(
-                    connection,
-                    self._key,
-                    total=self._total,
-                    failed=self._bad_count,
-                    digest=digest,
-                    idempotency_key=key,
-                    expires_after=self._order.expires,
-                )
-                return batches.get(connection, self._uid), True
+            return patiently(lambda: self._open(digest, key)), True
         except ConflictError:
             with self._database.read() as connection:
                 taken = batches.find(connection, idempotency_key=key)
         if not taken or taken[0].digest != digest:
             raise other_content(str(key), taken[0].id if taken else "?")
         return taken[0], False
+
+    def _open(self, digest: str, key: str | None) -> Batch:
+        """May be called again where nobody knows whether it was done."""
+        with self._database.write() as connection:
+            batch = batches.get(connection, self._uid)
+            if batch.state == BatchState.VALIDATING:
+                batches.activate(
+                    connection,
+                    batch.key,
+                    total=self._total,
+                    failed=self._bad_count,
+                    digest=digest,
+                    idempotency_key=key,
+                    expires_after=self._order.expires,
+                )
+                batch = batches.get(connection, self._uid)
+            return batch
 
     def discard(self) -> None:
         """Leave nothing behind; what can't be deleted now is swept away by recovery."""
@@ -91,42 +100,61 @@ class Filling:
 
     def _store(self, part: list[Line | BadLine]) -> None:
         checked = [self._checks.check(line) for line in part]
-        if self._bad and not self._order.skip_invalid:
-            # The file is refused already: read on for its other bad lines, store nothing more.
-            self._note(line for line in checked if isinstance(line, BadLine))
-            return
-        with self._database.write() as connection:
+        if not self._refused:
             if self._key is None:
-                self._create(connection)
-            key = self._key or 0
+                self._key = patiently(self._create)
+            key = self._key
+            checked = patiently(lambda: self._write(key, checked))
+        # A file that is refused already is read on for its other bad lines; no more is stored.
+        self._note(line for line in checked if isinstance(line, BadLine))
+        for line in checked:
+            self._digest.add(line)
+        self._total += len(checked)
+
+    @property
+    def _refused(self) -> bool:
+        return bool(self._bad) and not self._order.skip_invalid
+
+    def _write(self, key: int, checked: list[Line | BadLine]) -> list[Line | BadLine]:
+        """Store them, unless some are bad and must not be; them, after a look at the whole batch.
+
+        May be called again where nobody knows whether it was done.
+        """
+        with self._database.write() as connection:
             checked = self._without_twins(connection, key, checked)
-            self._note(line for line in checked if isinstance(line, BadLine))
-            if self._bad and not self._order.skip_invalid:
-                return
-            new = [self._new_job(line) for line in checked]
-            jobs.insert_slice(connection, key, new, now=self._now)
-            batches.touch(connection, key)
+            bad = any(isinstance(line, BadLine) for line in checked)
+            if not bad or self._order.skip_invalid:
+                if jobs.last_line(connection, key) == self._total:
+                    new = [self._new_job(self._total + n, one) for n, one in enumerate(checked, 1)]
+                    jobs.insert_slice(connection, key, new, now=self._now)
+                batches.touch(connection, key)
+        return checked
 
-    def _create(self, connection: Any) -> None:
-        self._key = batches.create(
-            connection,
-            uid=self._uid,
-            name=self._order.name,
-            model=self._order.model,
-            queue=ids.queue_name(self._order.model),
-            priority=self._order.priority,
-            params=self._order.params,
-            metadata=self._order.metadata,
-            chunk_size=self._order.chunk_size,
-        )
-        self._now = batches.get(connection, self._uid).created_at
+    def _create(self) -> int:
+        """The batch's key; may be called again."""
+        with self._database.write() as connection:
+            try:
+                found = batches.get(connection, self._uid)
+            except NotFoundError:
+                batches.create(
+                    connection,
+                    uid=self._uid,
+                    name=self._order.name,
+                    model=self._order.model,
+                    queue=ids.queue_name(self._order.model),
+                    priority=self._order.priority,
+                    params=self._order.params,
+                    metadata=self._order.metadata,
+                    chunk_size=self._order.chunk_size,
+                )
+                found = batches.get(connection, self._uid)
+        self._now = found.created_at
+        return found.key
 
-    def _new_job(self, line: Line | BadLine) -> NewJob:
-        self._total += 1
-        self._digest.add(line)
+    def _new_job(self, number: int, line: Line | BadLine) -> NewJob:
         if isinstance(line, BadLine):
-            return NewJob(self._total, b"{}", line.custom_id, line.reason)
-        return NewJob(self._total, orjson.dumps(line.request), line.custom_id)
+            return NewJob(number, b"{}", line.custom_id, line.reason)
+        return NewJob(number, orjson.dumps(line.request), line.custom_id)
 
     def _note(self, bad: Iterator[BadLine]) -> None:
         for line in bad:
@@ -141,7 +169,7 @@ class Filling:
         named = {line.custom_id for line in checked if line.custom_id is not None}
         if not named:
             return checked
-        seen = jobs.lines_of_custom_ids(connection, key, named)
+        seen = jobs.lines_of_custom_ids(connection, key, named, before=self._total + 1)
         kept: list[Line | BadLine] = []
         for offset, line in enumerate(checked, start=1):
             name = line.custom_id

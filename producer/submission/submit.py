@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from db.database import Database
-from db.errors import BrokerUnavailable
+from db.errors import BrokerUnavailable, DatabaseUnavailable
 from db.queries import batches, chunks
 from db.records import Batch
 from producer.intake import Lines
@@ -54,7 +54,7 @@ def submit(
         return Submission(batch, created=False, sent=0)
     try:
         return Submission(batch, created=True, sent=send_messages(database, send, batch.key))
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, DatabaseUnavailable) as error:
         return Submission(batch, created=True, sent=0, unsent_reason=error.message)
 
 
