@@ -5,7 +5,8 @@ passes `worker.messages.checked` before anything else of kombu or Celery sees it
 
 And it trusts Redis to stay (kombu 5.7, under restarts of Redis): an acknowledgement that fails
 never gives its prefetch credit back, so that a worker whose slots were all busy consumes no more;
-giving messages back over a connection that is gone ends the worker.
+giving messages back over a connection that is gone ends the worker, and so does an
+acknowledgement that is due when its channel has just closed.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class QoS(redis.QoS):
         """Acknowledge; the credit comes back whether Redis hears it or not."""
         try:
             super().ack(delivery_tag)
+        except AttributeError as error:
+            self._forgive(error)
         finally:
             virtual.QoS.ack(self, delivery_tag)
 
@@ -48,6 +51,8 @@ class QoS(redis.QoS):
         """Reject; the credit comes back whether Redis hears it or not."""
         try:
             super().reject(delivery_tag, requeue=requeue)
+        except AttributeError as error:
+            self._forgive(error)
         finally:
             virtual.QoS.ack(self, delivery_tag)
 
@@ -58,6 +63,12 @@ class QoS(redis.QoS):
         except _GONE as error:
             logger.info("messages stay where they are: %s", error, extra={"action": "restore"})
             self._delivered.clear()
+
+    def _forgive(self, error: AttributeError) -> None:
+        """An answer that was due when its channel closed: Celery would end the worker for it."""
+        if not self.channel.closed:
+            raise error
+        logger.info("a message stays where it is: %s", error, extra={"action": "restore"})
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         with self.channel.conn_or_acquire(client) as connection:

@@ -13,6 +13,7 @@ from db.migrate import upgrade
 from db.schema import REVISIONS, metadata
 from db.settings import Settings
 from tests.acceptance.mill import Mill
+from tests.faults.proof import some
 from tests.support.processes import workers
 from tests.support.servers import PrivatePostgres, PrivateRedis
 
@@ -59,9 +60,19 @@ def own_redis(one_redis: PrivateRedis) -> PrivateRedis:
     return one_redis
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
+@pytest.fixture(params=some(["postgresql"], ["sqlite"]))
 def either_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Both databases, one after the other; in the short form PostgreSQL alone."""
+    return _url_of(request, tmp_path)
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def both_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Both databases, one after the other."""
+    return _url_of(request, tmp_path)
+
+
+def _url_of(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgresql":
         server: PrivatePostgres = request.getfixturevalue("own_postgres")
         return server.url
@@ -72,6 +83,12 @@ def either_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def either(either_url: str, own_redis: PrivateRedis, tmp_path: Path) -> Iterator[Mill]:
     """An installation on either database."""
     yield from installation(tmp_path, either_url, own_redis)
+
+
+@pytest.fixture
+def both(both_url: str, own_redis: PrivateRedis, tmp_path: Path) -> Iterator[Mill]:
+    """An installation on each database, whatever the form."""
+    yield from installation(tmp_path, both_url, own_redis)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ MOMENTS = {
     "finishing": "db.queries.chunks:finish",
     "settling": "db.queries.outcomes:settle",
     "flushed": "worker.flusher:Flusher._write",  # around the transaction
-    "acknowledging": "worker.redis_qos:SteadyQoS.ack",  # around Redis' own
+    "acknowledging": "worker.transport:QoS.ack",  # around Redis' own
     "beating": "db.queries.chunks:renew",
     "releasing": "db.queries.chunks:release",
     "recovering": "db.queries.recovery:lose",
