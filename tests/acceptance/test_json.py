@@ -18,11 +18,11 @@ from tests.support.stored import a_worker, claims, failed, succeeded
 
 BATCH_KEYS = {
     "id", "object", "name", "model", "queue", "state", "priority", "params", "metadata",
-    "counts", "tokens", "created_at", "started_at", "finished_at",
+    "counts", "tokens", "created_at", "started_at", "finished_at", "expires_at",
 }  # fmt: skip
 JOB_KEYS = {
     "id", "object", "batch", "line", "custom_id", "state", "attempts", "worker", "started_at",
-    "finished_at", "tokens", "request", "samples", "error",
+    "finished_at", "tokens", "request", "samples", "error", "history",
 }  # fmt: skip
 WORKER_KEYS = {
     "name", "host", "pid", "queue", "engine", "model", "revision", "device", "dtype",

@@ -41,7 +41,7 @@ def test_given_a_running_batch_when_cancelled_then_what_is_done_stays_and_can_be
     mill: Mill,
 ) -> None:
     mill.worker(_SLOW)
-    batch = mill.submit(400)
+    batch = mill.submit(2000)
     mill.until(batch, lambda found: found.done > 0, "begun")
     refused = mill.run("delete", batch, "--yes")
     assert refused.returncode == 2
@@ -50,7 +50,7 @@ def test_given_a_running_batch_when_cancelled_then_what_is_done_stays_and_can_be
     counts = mill.json("cancel", batch)["counts"]
 
     assert counts["cancelled"] > 0
-    assert counts["succeeded"] + counts["cancelled"] == 400
+    assert counts["succeeded"] + counts["cancelled"] == 2000
     states = [line["state"] for line in mill.lines("results", batch)]
     assert states.count("succeeded") == counts["succeeded"]
     assert mill.run("cancel", batch).returncode == 0  # twice is once

@@ -16,9 +16,9 @@ from db.states import JobState
 from tests.acceptance.mill import Mill, echoing, processes_of
 from tests.support.processes import WorkerProcess, environment, eventually
 
-#: 300 jobs of this take a worker some 3 s: time to stop it in the middle.
+#: 600 jobs of this take a worker some 6 s: time to stop it in the middle.
 _BUSY = echoing(latency=0.1, capacity=10)
-_JOBS = 300
+_JOBS = 600
 
 
 def _jobs_of(mill: Mill, worker: WorkerProcess) -> int:
