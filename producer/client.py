@@ -24,6 +24,7 @@ from db.errors import BrokerUnavailable, LostRace, NotFoundError
 from db.migrate import ready
 from db.queries import batches as batch_queries
 from db.queries import jobs as job_queries
+from db.queries import retries, steering
 from db.queries import workers as worker_queries
 from db.queries.deletion import delete_batch
 from db.queries.results import Order as ResultOrder
@@ -188,18 +189,18 @@ class Client:
 
     def cancel(self, id: str) -> Batch:  # noqa: A002 - what users call it
         """Stop a batch; finished jobs stay. Idempotent."""
-        batch = self._steer(id, batch_queries.begin_cancel)
+        batch = self._steer(id, steering.begin_cancel)
         with self.database.write() as connection:
-            batch_queries.finish_cancel(connection, batch.key)
+            steering.finish_cancel(connection, batch.key)
             return batch_queries.get(connection, batch.id)
 
     def pause(self, id: str) -> Batch:  # noqa: A002 - what users call it
         """Hold a batch back and free its workers. Idempotent."""
-        return self._steer(id, batch_queries.pause)
+        return self._steer(id, steering.pause)
 
     def resume(self, id: str) -> Batch:  # noqa: A002 - what users call it
         """Let a paused batch go on. Idempotent."""
-        batch = self._steer(id, batch_queries.resume)
+        batch = self._steer(id, steering.resume)
         self._ring(batch)
         return batch
 
@@ -277,17 +278,17 @@ class Client:
         count, after = 0, 0
         while True:
             with self.database.write() as connection:
-                lines = job_queries.failed_lines(connection, batch.key, after)
+                lines = retries.failed_lines(connection, batch.key, after)
                 if not lines:
                     return count
                 fresh = batch_queries.get(connection, batch.id)
-                count += job_queries.requeue(connection, fresh, lines, self.settings.chunk_size)
+                count += retries.requeue(connection, fresh, lines, self.settings.chunk_size)
             after = lines[-1]
 
     def _retry_line(self, batch: Batch, line: int) -> int:
         with self.database.write() as connection:
             job_queries.get_job(connection, batch.id, line)
-            return job_queries.requeue(connection, batch, [line], 1)
+            return retries.requeue(connection, batch, [line], 1)
 
     def _reading(
         self, template: str | None, given_format: str | None, params: Mapping[str, Any] | None

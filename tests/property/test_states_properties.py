@@ -19,7 +19,7 @@ from sqlalchemy import Connection, delete
 from db.database import Database
 from db.errors import ConflictError
 from db.migrate import upgrade
-from db.queries import batches, chunks, jobs, outcomes
+from db.queries import chunks, outcomes, retries, steering
 from db.queries.outcomes import JobOutcome
 from db.records import Batch, Claim, ClaimedJob
 from db.schema import metadata
@@ -108,7 +108,7 @@ class Mill(RuleBasedStateMachine):
         self._recover()
 
     @precondition(lambda self: self.batches)
-    @rule(which=pick, verb=st.sampled_from([batches.pause, batches.resume]))
+    @rule(which=pick, verb=st.sampled_from([steering.pause, steering.resume]))
     def pause_or_resume(self, which: int, verb: Callable[[Connection, str], object]) -> None:
         self._steer(which, verb)
 
@@ -117,7 +117,7 @@ class Mill(RuleBasedStateMachine):
     def begin_cancel(self, which: int) -> None:
         """Seldom: not much can happen afterwards."""
         if which < len(self.batches):
-            self._steer(which, batches.begin_cancel)
+            self._steer(which, steering.begin_cancel)
 
     @rule()
     def finish_cancels(self) -> None:
@@ -129,8 +129,8 @@ class Mill(RuleBasedStateMachine):
         """With the record of the batch as it was long ago."""
         batch = self.batches[which % len(self.batches)]
         with suppress(ConflictError), self.database.write() as connection:
-            lines = jobs.failed_lines(connection, batch.key, 0)
-            jobs.requeue(connection, batch, lines, size)
+            lines = retries.failed_lines(connection, batch.key, 0)
+            retries.requeue(connection, batch, lines, size)
 
     @invariant()
     def everything_agrees(self) -> None:
@@ -143,7 +143,7 @@ class Mill(RuleBasedStateMachine):
         """Resume, recover and drain: it ends, and everything is terminal."""
         self.finish_cancels()
         for which in range(len(self.batches)):
-            self._steer(which, batches.resume)
+            self._steer(which, steering.resume)
         for chunk in Snapshot.of(self.database).chunks:
             if chunk.state == ChunkState.RUNNING:
                 expire(self.database, chunk.id)

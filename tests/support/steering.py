@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from db.database import Database
-from db.queries import batches, chunks, jobs, outcomes
+from db.queries import chunks, outcomes, retries, steering
 from db.records import Batch, Claim
 from tests.support.stored import a_claim, batch_now, failed, succeeded
 
@@ -20,16 +20,16 @@ def steer(database: Database, verb: Verb, batch: Batch) -> Batch:
 
 
 def cancel(database: Database, batch: Batch) -> Batch:
-    steer(database, batches.begin_cancel, batch)
+    steer(database, steering.begin_cancel, batch)
     with database.write() as connection:
-        batches.finish_cancel(connection, batch.key)
+        steering.finish_cancel(connection, batch.key)
     return batch_now(database, batch)
 
 
 def retry(database: Database, batch: Batch, lines: list[int] | None = None) -> int:
     with database.write() as connection:
-        wanted = lines or jobs.failed_lines(connection, batch.key, 0)
-        return jobs.requeue(connection, batch, wanted, 2)
+        wanted = lines or retries.failed_lines(connection, batch.key, 0)
+        return retries.requeue(connection, batch, wanted, 2)
 
 
 def write(database: Database, claim: Claim, worker: int, bad: tuple[int, ...] = ()) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from db.database import Database
-from db.queries import batches, recovery
+from db.queries import recovery, steering
 
 
 def run(database: Database) -> int:
@@ -12,5 +12,5 @@ def run(database: Database) -> int:
         begun = recovery.cancelling(connection)
     for key in begun:
         with database.write() as connection:
-            batches.finish_cancel(connection, key)
+            steering.finish_cancel(connection, key)
     return len(begun)

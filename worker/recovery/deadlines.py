@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from db.database import Database
-from db.queries import batches, recovery
+from db.queries import recovery, steering
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ def run(database: Database) -> int:
     count = 0
     for key in overdue:
         with database.write() as connection:
-            expired = batches.expire(connection, key)
+            expired = steering.expire(connection, key)
         if expired:
             logger.info("%d jobs expired with their batch", expired, extra={"action": "expire"})
         count += expired

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 
 from db.database import Database
-from db.queries import jobs, outcomes, recovery
+from db.queries import outcomes, recovery, retries
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def run(database: Database) -> int:
         stuck = recovery.without_chunks(connection)
     for batch in stuck:
         with database.write() as connection:
-            homeless = jobs.rehome(connection, batch)
+            homeless = retries.rehome(connection, batch)
             outcomes.settle(connection, [batch])
         logger.error(
             "a batch had no chunk to run and %d open jobs: queued again",

@@ -8,7 +8,7 @@ import pytest
 
 from db.database import Database
 from db.errors import NotFoundError
-from db.queries import batches, outcomes
+from db.queries import outcomes, steering
 from db.queries.audit import Violation, audit, findings, unattended
 from db.queries.audit.registry import INVARIANTS
 from db.records import Batch
@@ -62,7 +62,7 @@ def stored(database: Database) -> Stored:
     write(database, first, worker, bad=(2,))
     assert a_claim(database, worker) is not None
     paused = a_batch(database, 4)
-    steer(database, batches.pause, paused)
+    steer(database, steering.pause, paused)
     return Stored(busy, batch_now(database, done), paused)
 
 

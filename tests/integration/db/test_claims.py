@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, update
 
 from db.database import Database
-from db.queries import batches, chunks, jobs, recovery
+from db.queries import chunks, jobs, recovery, steering
 from db.records import Claim
 from db.schema import chunks as chunk_table
 from db.settings import Settings
@@ -154,7 +154,7 @@ def test_given_a_paused_batch_when_claimed_then_it_is_not_to_be_had(database: Da
     worker = a_worker(database)
     with database.write() as connection:
         ids = [one[0] for one in chunks.take_unsent(connection, 10)]
-        batches.pause(connection, batch.id)
+        steering.pause(connection, batch.id)
     assert a_claim(database, worker) is None
     assert claim(database, ids[0], worker) is None
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from db.database import Database
-from db.queries import batches, chunks, jobs, outcomes
+from db.queries import chunks, jobs, outcomes, steering
 from db.queries.outcomes import JobOutcome, SampleRow
 from db.records import Batch, Claim
 from db.states import BatchState, JobState
@@ -143,11 +143,11 @@ def test_given_a_cancelled_batch_when_recorded_then_its_jobs_stay_cancelled(
 ) -> None:
     record(database, [succeeded(claim, 1)], worker)
     with database.write() as connection:
-        batches.begin_cancel(connection, batch.id)
+        steering.begin_cancel(connection, batch.id)
     # Between the two halves of a cancel a result still counts.
     assert record(database, [succeeded(claim, 2)], worker) == 1
     with database.write() as connection:
-        batches.finish_cancel(connection, batch.key)
+        steering.finish_cancel(connection, batch.key)
     assert record(database, [succeeded(claim, 3)], worker) == 0
     now = batch_now(database, batch)
     assert (now.state, now.succeeded, now.cancelled) == (BatchState.CANCELLED, 2, 6)

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from db.clock import db_now
 from db.database import AnyRow, Database
 from db.ids import new_uid
-from db.queries import batches, jobs, outcomes, recovery
+from db.queries import batches, jobs, outcomes, recovery, steering
 from db.queries.recovery import Loss
 from db.records import Claim
 from db.schema import batches as batch_table
@@ -125,7 +125,7 @@ def test_given_half_done_cancels_when_finished_then_all_are_settled_once(
     a_claim(database, worker)
     with database.write() as connection:
         for batch in made[:2]:
-            batches.begin_cancel(connection, batch.id)
+            steering.begin_cancel(connection, batch.id)
     assert cancels.run(database) == 2
     assert cancels.run(database) == 0
     states = [batch_now(database, batch).state for batch in made]

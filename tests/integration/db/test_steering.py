@@ -6,7 +6,7 @@ import pytest
 
 from db.database import Database
 from db.errors import ConflictError, NotFoundError
-from db.queries import batches, chunks, deletion, jobs
+from db.queries import batches, chunks, deletion, jobs, retries, steering
 from db.states import BatchState, JobState
 from tests.support.invariants import Snapshot
 from tests.support.steering import Verb, cancel, drain, retry, steer, write
@@ -31,14 +31,14 @@ def test_given_a_running_batch_when_paused_then_nothing_of_it_runs_until_it_is_r
     batch = a_batch(database, 8, chunk_size=4)
     claim = a_claim(database, worker)
     assert claim is not None
-    paused = steer(database, batches.pause, batch)
+    paused = steer(database, steering.pause, batch)
     assert (paused.state, paused.finished) == (BatchState.PAUSED, False)
     assert chunk_states(database, batch.key) == ["held", "held"]
     assert write(database, claim, worker) == 0
     assert a_claim(database, worker) is None
-    assert steer(database, batches.pause, batch).state == BatchState.PAUSED
+    assert steer(database, steering.pause, batch).state == BatchState.PAUSED
 
-    assert steer(database, batches.resume, batch).state == BatchState.IN_PROGRESS
+    assert steer(database, steering.resume, batch).state == BatchState.IN_PROGRESS
     with database.write() as connection:
         assert len(chunks.take_unsent(connection, 10)) == 2
     drain(database, worker)
@@ -49,14 +49,14 @@ def test_given_a_batch_that_has_not_begun_when_paused_and_resumed_then_it_is_que
     database: Database,
 ) -> None:
     batch = a_batch(database, 4)
-    steer(database, batches.pause, batch)
-    assert steer(database, batches.resume, batch).state == BatchState.QUEUED
-    assert steer(database, batches.resume, batch).state == BatchState.QUEUED
+    steer(database, steering.pause, batch)
+    assert steer(database, steering.resume, batch).state == BatchState.QUEUED
+    assert steer(database, steering.resume, batch).state == BatchState.QUEUED
 
 
 def test_given_a_paused_batch_when_cancelled_then_it_ends(database: Database) -> None:
     batch = a_batch(database, 4)
-    steer(database, batches.pause, batch)
+    steer(database, steering.pause, batch)
     ended = cancel(database, batch)
     assert (ended.state, ended.cancelled) == (BatchState.CANCELLED, 4)
     assert chunk_states(database, batch.key) == ["done"]
@@ -75,7 +75,7 @@ def test_given_a_cancel_when_called_again_then_it_is_the_same(
     Snapshot.of(database).check()
 
 
-@pytest.mark.parametrize("verb", [batches.pause, batches.begin_cancel])
+@pytest.mark.parametrize("verb", [steering.pause, steering.begin_cancel])
 def test_given_a_finished_batch_when_steered_then_it_is_refused_and_stays(
     database: Database, worker: int, verb: Verb
 ) -> None:
@@ -84,7 +84,7 @@ def test_given_a_finished_batch_when_steered_then_it_is_refused_and_stays(
     with pytest.raises(ConflictError, match=f"{batch.id} is completed: there is nothing left to"):
         steer(database, verb, batch)
     with pytest.raises(ConflictError, match="only a paused batch can be resumed"):
-        steer(database, batches.resume, batch)
+        steer(database, steering.resume, batch)
     assert batch_now(database, batch).state == BatchState.COMPLETED
 
 
@@ -130,12 +130,12 @@ def test_given_a_paused_batch_when_retried_then_the_retry_waits_for_the_resume(
     assert claim is not None
     write(database, claim, worker, bad=(1,))
     before_the_pause = batch_now(database, batch)
-    steer(database, batches.pause, batch)
+    steer(database, steering.pause, batch)
     assert retry(database, before_the_pause) == 1
     assert batch_now(database, batch).state == BatchState.PAUSED
     Snapshot.of(database).check()
     assert a_claim(database, worker) is None
-    steer(database, batches.resume, batch)
+    steer(database, steering.resume, batch)
     drain(database, worker)
     assert batch_now(database, batch).succeeded == 4
 
@@ -148,11 +148,11 @@ def test_given_a_cancel_between_reading_and_retrying_when_retried_then_the_cance
     assert claim is not None
     write(database, claim, worker, bad=(1,))
     before_the_cancel = batch_now(database, batch)
-    steer(database, batches.begin_cancel, batch)
+    steer(database, steering.begin_cancel, batch)
     with pytest.raises(ConflictError, match="is cancelling: nothing of it can be retried now"):
         retry(database, before_the_cancel)
     with database.write() as connection:
-        batches.finish_cancel(connection, batch.key)
+        steering.finish_cancel(connection, batch.key)
     Snapshot.of(database).check()
 
 
@@ -186,7 +186,7 @@ def test_given_a_batch_when_deleted_then_nothing_of_it_and_all_of_the_others_is_
     assert set(left.batches) == {kept.key}
     assert {row.batch_id for row in [*left.jobs, *left.chunks, *left.results]} == {kept.key}
     with database.write() as connection, pytest.raises(NotFoundError):
-        jobs.requeue(connection, gone, [1], 1)
+        retries.requeue(connection, gone, [1], 1)
 
 
 def test_given_a_deletion_that_was_interrupted_when_called_again_then_it_goes_on(

@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 
 from db.database import Database
 from db.errors import ConflictError
-from db.queries import batches, chunks, outcomes
+from db.queries import chunks, outcomes, steering
 from db.records import Claim
 from db.settings import Settings
 from db.states import BatchState
@@ -77,19 +77,19 @@ def test_given_four_flushing_workers_when_batches_are_paused_and_resumed_then_no
     made = [a_batch(crowded, 60, chunk_size=2) for _ in range(2)]
     stop = Event()
 
-    def steering() -> None:
+    def steered() -> None:
         try:
             for turn in range(16):
                 for batch in made:
                     with suppress(ConflictError):
-                        steer(crowded, batches.pause if turn % 2 else batches.resume, batch)
+                        steer(crowded, steering.pause if turn % 2 else steering.resume, batch)
         finally:
             stop.set()
 
-    at_once([steering, *(flusher(crowded, stop) for _ in range(4))])
+    at_once([steered, *(flusher(crowded, stop) for _ in range(4))])
     for batch in made:
         with suppress(ConflictError):
-            steer(crowded, batches.resume, batch)
+            steer(crowded, steering.resume, batch)
     drain(crowded, a_worker(crowded))
     end = Snapshot.of(crowded)
     end.check()
@@ -140,20 +140,20 @@ def test_given_flushing_workers_when_failed_jobs_are_retried_and_paused_then_non
         try:
             for turn in range(20):
                 with suppress(ConflictError):
-                    steer(crowded, batches.resume if turn % 2 else batches.pause, batch)
+                    steer(crowded, steering.resume if turn % 2 else steering.pause, batch)
         finally:
             stop.set()
 
     at_once([retrying, pausing, flusher(crowded, stop), flusher(crowded, stop)])
     with suppress(ConflictError):
-        steer(crowded, batches.resume, batch)
+        steer(crowded, steering.resume, batch)
     drain(crowded, worker)
     end = Snapshot.of(crowded)
     end.check()
     assert not end.open_jobs()
 
 
-@pytest.mark.parametrize("verb", [batches.pause, batches.resume])
+@pytest.mark.parametrize("verb", [steering.pause, steering.resume])
 def test_given_a_retry_in_the_middle_of_a_pause_or_resume_when_it_is_over_then_its_chunk_obeys_too(
     postgres_url: str, verb: Verb
 ) -> None:
@@ -163,8 +163,8 @@ def test_given_a_retry_in_the_middle_of_a_pause_or_resume_when_it_is_over_then_i
     claim = a_claim(database, worker)
     assert claim is not None
     write(database, claim, worker, bad=(1,))
-    if verb is batches.resume:
-        steer(database, batches.pause, batch)
+    if verb is steering.resume:
+        steer(database, steering.pause, batch)
     with ThreadPoolExecutor(1) as pool:
         meanwhile: list[Future[int]] = []
 
@@ -180,10 +180,10 @@ def test_given_a_retry_in_the_middle_of_a_pause_or_resume_when_it_is_over_then_i
         event.listen(database.engine, "before_cursor_execute", between)
         steer(database, verb, batch)
         assert [one.result() for one in meanwhile] == [1]
-    waiting = {"held"} if verb is batches.pause else {"queued"}
+    waiting = {"held"} if verb is steering.pause else {"queued"}
     assert set(chunk_states(database, batch.key)) == {*waiting, "done"}
     with suppress(ConflictError):
-        steer(database, batches.resume, batch)
+        steer(database, steering.resume, batch)
     drain(database, worker)
     Snapshot.of(database).check()
     assert not Snapshot.of(database).open_jobs()
@@ -202,7 +202,7 @@ def test_given_a_cancel_that_another_one_has_finished_when_recovery_comes_late_t
     cancel(database, batch)
     assert retry(database, batch_now(database, batch)) == 1
     with database.write() as connection:
-        batches.finish_cancel(connection, batch.key)
+        steering.finish_cancel(connection, batch.key)
     Snapshot.of(database).check()
     drain(database, worker)
     now = batch_now(database, batch)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from db.database import Database
-from db.queries import batches, jobs, outcomes
+from db.queries import batches, jobs, outcomes, steering
 from db.records import Batch
 from db.schema import batches as batch_table
 from db.schema import chunks as chunk_table
@@ -67,7 +67,7 @@ def test_given_a_batch_that_nobody_has_begun_when_its_time_is_over_then_it_expir
 ) -> None:
     batch = a_batch(database, 4)
     if state == "paused":
-        steer(database, batches.pause, batch)
+        steer(database, steering.pause, batch)
     overdue(database, batch)
     assert deadlines.run(database) == 4
     assert batch_now(database, batch).state == BatchState.EXPIRED

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from db.database import Database
-from db.queries import batches, chunks, jobs, outcomes
+from db.queries import chunks, jobs, outcomes, steering
 from db.records import Batch, Job
 from db.states import BatchState, JobState
 from tests.support.crowd import at_once
@@ -147,7 +147,7 @@ def test_given_a_lost_chunk_of_a_cancelling_batch_when_recovering_then_the_cance
     batch = a_batch(database, 4, chunk_size=2)
     lose_all(database, worker)
     with database.write() as connection:
-        batches.begin_cancel(connection, batch.id)
+        steering.begin_cancel(connection, batch.id)
     recover(database, max_attempts=1)
     assert cancels.run(database) == 1
     now = batch_now(database, batch)

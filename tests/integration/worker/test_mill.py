@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from db.database import Database
-from db.queries import batches, chunks, recovery, workers
+from db.queries import chunks, recovery, steering, workers
 from db.schema import chunks as chunk_table
 from db.settings import Settings
 from db.states import BatchState, JobState
@@ -96,8 +96,8 @@ def test_given_a_chunk_without_open_jobs_when_worked_on_then_it_is_closed(
     batch = a_batch(database, 4)
     (chunk,) = messages(database)
     with database.write() as connection:
-        batches.begin_cancel(connection, batch.id)
-        batches.finish_cancel(connection, batch.key)
+        steering.begin_cancel(connection, batch.id)
+        steering.finish_cancel(connection, batch.key)
         connection.execute(update(chunk_table).values(state="queued"))
     with a_mill(database) as mill:
         assert Slot(mill, chunk).ended() is Ending.WRITTEN
@@ -194,7 +194,7 @@ def test_given_a_paused_batch_when_the_heart_beats_then_the_worker_drops_it_and_
         assert beat.beat() == Settings().heartbeat_interval
         assert slot.working
         with database.write() as connection:
-            batches.pause(connection, batch.id)
+            steering.pause(connection, batch.id)
         beat.beat()
         assert slot.ended() is Ending.LOST
         assert mill._engine.stats().in_flight == 0

@@ -11,7 +11,7 @@ from db.clock import db_now
 from db.database import Database
 from db.errors import BrokerUnavailable
 from db.ids import new_uid
-from db.queries import batches, jobs, recovery
+from db.queries import batches, jobs, recovery, steering
 from db.queries.jobs import NewJob
 from db.schema import batches as batch_table
 from db.settings import Settings
@@ -99,7 +99,7 @@ def test_given_a_cancel_that_died_half_way_when_recovering_then_it_is_finished(
     batch = a_batch(database, 4)
     assert a_claim(database, worker) is not None
     with database.write() as connection:
-        batches.begin_cancel(connection, batch.id)
+        steering.begin_cancel(connection, batch.id)
     assert cancels.run(database) == 1
     assert cancels.run(database) == 0
     now = batch_now(database, batch)
@@ -149,7 +149,7 @@ def test_given_a_bit_of_everything_when_a_round_is_run_then_all_of_it_is_recover
     lost, cancelled = a_batch(database, 2), a_batch(database, 2)
     lose_all(database, worker)
     with database.write() as connection:
-        batches.begin_cancel(connection, cancelled.id)
+        steering.begin_cancel(connection, cancelled.id)
     bell = Bell()
     rounds = Recovery(Settings(recovery_interval=10), database, QUEUE, bell.send)
     assert 8 <= rounds.round() <= 12

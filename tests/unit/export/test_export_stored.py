@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from db.database import Database
-from db.queries import batches, outcomes
+from db.queries import batches, outcomes, steering
 from db.queries.results import Order, stream
 from db.records import Batch
 from producer.export import ExportFormat, write
@@ -26,9 +26,9 @@ def mixed(database: Database) -> Batch:
     with database.write() as connection:
         written = [failed(claim, 2), succeeded(claim, 1, "one", "=two")]
         assert outcomes.record(connection, written, worker=worker) == 2
-        batches.begin_cancel(connection, batch.id)
+        steering.begin_cancel(connection, batch.id)
     with database.write() as connection:
-        batches.finish_cancel(connection, batch.key)
+        steering.finish_cancel(connection, batch.key)
         return batches.get(connection, batch.id)
 
 
