@@ -42,7 +42,7 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 SQLITE_BUSY_TIMEOUT = 60_000
 
 #: How long a client of PostgreSQL may be silent within a transaction, at least (seconds).
-_SILENCE = 10.0
+_SILENCE = 5.0
 
 
 class Database:
@@ -53,7 +53,7 @@ class Database:
         self._settings = settings
         self.url = settings.effective_database_url
         try:
-            self.engine = _engine(self.url, pool_size, max(settings.lease, _SILENCE))
+            self.engine = _engine(self.url, pool_size, max(settings.lease / 2, _SILENCE))
         except (ArgumentError, ValueError):  # its words may have a piece of the password
             raise SettingsError(
                 f"{variable('database_url')}: is no database URL: in a password, write "
@@ -152,6 +152,7 @@ def _engine(url: str, pool_size: int, silence: float) -> Engine:
     @event.listens_for(engine, "connect")
     def bound_silence(connection: Any, _record: Any) -> None:
         # The locks of a host that froze or lost power would else hold everybody up for hours.
+        # Well within a lease: a heartbeat that waits for them must not lose its own.
         connection.autocommit = True
         milliseconds = round(silence * 1000)
         connection.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")

@@ -29,6 +29,7 @@ def kept(either: Mill) -> Iterator[subprocess.Popen[str]]:
         "PROMPTMILL_MODEL": either.model,
         "PROMPTMILL_ENGINE_OPTIONS": echoing(latency=0.1, capacity=10, faults=True),
         "PROMPTMILL_STALL_TIMEOUT": "1",
+        "PROMPTMILL_MAX_ATTEMPTS": "2",
         "PROMPTMILL_GRACE": "1",
     }
     running = either.background("worker")
@@ -47,7 +48,7 @@ def test_given_a_poison_prompt_in_the_middle_of_a_chunk_when_it_runs_then_it_alo
     batch = either.client.submit(lines, model=either.model).id
     either.until(batch, lambda now: now.finished, "finished", 120)
     proven(either, batch, _LINES, failed={_POISON: _KINDS[poison]})
-    assert either.job(batch, _POISON).attempts == 3
+    assert either.job(batch, _POISON).attempts == 2
     with either.client.database.read() as connection:
         told = connection.execute(
             select(attempt_table.c.error_code).where(attempt_table.c.line == _POISON)
