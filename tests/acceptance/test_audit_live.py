@@ -15,7 +15,7 @@ from db.states import BatchState
 from tests.acceptance.mill import Mill, echoing
 
 #: Jobs of each batch.
-_JOBS = 800
+_JOBS = 400
 #: Some 100 jobs a second and worker, so that there is something to meddle with.
 _ENGINE = echoing(latency=0.1, capacity=10, faults=True)
 
