@@ -41,6 +41,15 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 #: How long a SQLite writer waits for another one (milliseconds).
 SQLITE_BUSY_TIMEOUT = 60_000
 
+#: A PostgreSQL host that vanishes without a word is noticed within half a minute (libpq's names;
+#: seconds, and milliseconds for the last).
+_KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
 #: How long a client of PostgreSQL may be silent within a transaction, at least (seconds).
 _SILENCE = 5.0
 
@@ -146,7 +155,7 @@ def _engine(url: str, pool_size: int, silence: float) -> Engine:
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "application_name": "promptmill"},
+        connect_args={"connect_timeout": 10, "application_name": "promptmill", **_KEEPALIVE},
     )
 
     @event.listens_for(engine, "connect")

@@ -178,6 +178,20 @@ def test_given_a_killed_worker_when_it_ran_then_another_one_finishes_its_jobs(
     assert not processes_of(home)
 
 
+def test_given_two_runs_of_one_file_when_started_at_once_then_they_share_one_batch(
+    slow: Mill, home: Path, tmp_path: Path
+) -> None:
+    outputs = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    running = [slow.background(*_arguments(slow, output)) for output in outputs]
+    for run in running:
+        said = run.communicate(timeout=120)[1]
+        assert run.returncode == 0, said
+    assert len(slow.client.batches()) == 1
+    for output in outputs:
+        _check(output, {1})
+    _gone(home)
+
+
 def test_given_a_failing_job_when_run_then_it_exits_1_and_the_results_tell_why(
     embedded: Mill, output: Path
 ) -> None:
