@@ -23,10 +23,9 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from db.queries.audit import audit
-
 from benchmarks.chaos_faults import Healed, plan, strike
 from benchmarks.chaos_site import MODEL, Site, site
+from db.queries.audit import audit
 from db.records import Batch
 
 #: Seconds after which a fault counts as not recovered from, and a batch as stuck.
