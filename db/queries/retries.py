@@ -98,11 +98,12 @@ def _lines(chunk: AnyRow) -> Sequence[int]:
 def rehome(connection: Connection, key: int) -> int:
     """Give the open jobs of a running batch that has no open chunk new chunks; how many jobs."""
     alone_with(connection, key)
-    uid = connection.execute(select(batches.c.uid).where(batches.c.id == key)).scalar_one_or_none()
-    if uid is None:
+    row = connection.execute(
+        select(batches.c.uid, batches.c.chunk_size).where(batches.c.id == key)
+    ).one_or_none()
+    if row is None:
         return 0
-    batch = get(connection, uid)
-    size = connection.execute(select(batches.c.chunk_size).where(batches.c.id == key)).scalar_one()
+    batch = get(connection, row.uid)
     openly = exists().where(chunks.c.batch_id == key, chunks.c.state != ChunkState.DONE)
     homeless = list(
         connection.execute(
@@ -114,7 +115,7 @@ def rehome(connection: Connection, key: int) -> int:
     )
     if batch.state not in BATCH_ACTIVE or not homeless:
         return 0
-    insert_chunks(connection, batch, homeless, size)
+    insert_chunks(connection, batch, homeless, row.chunk_size)
     return len(homeless)
 
 

@@ -148,7 +148,7 @@ def _end_open(connection: Connection, key: int, state: JobState) -> int:
 
 
 def _steered(connection: Connection, uid: str) -> Batch:
-    """The batch, with `steering` held. Raises NotFoundError."""
+    """The batch, and nobody else steers it until the transaction ends. Raises NotFoundError."""
     alone_with(connection, get(connection, uid).key)
     return get(connection, uid)
 
