@@ -9,6 +9,7 @@ Foreign errors leave here as DatabaseUnavailable or DatabaseError, without a pas
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from sqlalchemy.exc import (
 
 from db.errors import (
     DatabaseError,
+    DatabaseRefused,
     DatabaseUnavailable,
     DatabaseUnwritable,
     SettingsError,
@@ -49,6 +51,12 @@ _KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+
+#: What a wait does not mend: it answers, or its name is known to nobody.
+_REFUSED = re.compile(
+    r"authentication failed|no password supplied|does not exist|pg_hba|certificate|support SSL|"
+    r"not known|could not translate|permission denied|unable to open"
+)
 
 #: How long a client of PostgreSQL may be silent within a transaction, at least (seconds).
 _SILENCE = 5.0
@@ -112,7 +120,7 @@ class Database:
             if (file := self.engine.url.database) is not None:
                 Path(file).touch(mode=0o600, exist_ok=True)
         except OSError as error:
-            raise DatabaseUnavailable(f"can't use database {self.url}: {error}") from error
+            raise DatabaseRefused(f"can't use database {self.url}: {error}") from error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -139,7 +147,8 @@ class Database:
         if "readonly" in cause or "read-only" in cause:
             return DatabaseUnwritable(f"database {url} is read-only: make it writable, then go on")
         where = variable("home" if self.embedded else "database_url")
-        return DatabaseUnavailable(f"can't use database {url}: {cause}; check {where}")
+        kind = DatabaseRefused if _REFUSED.search(cause) else DatabaseUnavailable
+        return kind(f"can't use database {url}: {cause}; check {where}")
 
 
 def _engine(url: str, pool_size: int, silence: float) -> Engine:

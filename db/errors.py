@@ -10,10 +10,12 @@
     │       └── LostRace            it changed in this very moment: look and try again
     ├── DatabaseError               the database refused or broke
     │   ├── DatabaseUnavailable     it can't be used now: unreachable, or busy for too long
-    │   │   └── DatabaseUnwritable  it is full or read-only: somebody has to mend it
+    │   │   ├── DatabaseUnwritable  it is full or read-only: somebody has to mend it
+    │   │   └── DatabaseRefused     it answers, but not to us: password, name, encryption, rights
     │   ├── ValueRefused            it does not take one of the values
     │   └── SchemaMismatch          its schema is older or newer than this program
     ├── BrokerUnavailable           Redis can't be reached
+    │   └── BrokerRefused           it answers, but not to us
     ├── OutputError                 the results can't be written
     └── EngineError                 the model side broke
         └── ModelLoadError          the model can't be loaded at all
@@ -28,6 +30,8 @@ class PromptmillError(Exception):
 
     #: What the command line exits with.
     exit_code = 1
+    #: Whether it may pass by itself, so that waiting helps.
+    passing = False
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__ or type(self).__name__)
@@ -74,9 +78,19 @@ class DatabaseError(PromptmillError):
 class DatabaseUnavailable(DatabaseError):
     """The database can't be used now."""
 
+    passing = True
+
 
 class DatabaseUnwritable(DatabaseUnavailable):
     """The database takes no writes."""
+
+    passing = False
+
+
+class DatabaseRefused(DatabaseUnavailable):
+    """The database does not let us in."""
+
+    passing = False
 
 
 class ValueRefused(DatabaseError):
@@ -89,6 +103,14 @@ class SchemaMismatch(DatabaseError):
 
 class BrokerUnavailable(PromptmillError):
     """The message broker can't be reached."""
+
+    passing = True
+
+
+class BrokerRefused(BrokerUnavailable):
+    """The message broker does not let us in."""
+
+    passing = False
 
 
 class OutputError(PromptmillError):

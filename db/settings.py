@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, repr=False)
     #: Redis URL (`redis://`, `rediss://`); unset: the embedded server in `home`.
     broker_url: str | None = Field(default=None, repr=False)
+    #: How long to wait for a database or a Redis that is away (seconds).
+    patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
 
     #: Jobs per message: small enough to spread, large enough to be cheap.
     chunk_size: Annotated[int, Field(ge=1, le=10_000)] = 64

@@ -22,6 +22,7 @@ from db import ids
 from db.database import Database
 from db.errors import BrokerUnavailable, LostRace, NotFoundError
 from db.migrate import ready
+from db.patience import patiently
 from db.queries import batches as batch_queries
 from db.queries import jobs as job_queries
 from db.queries import retries, steering
@@ -34,7 +35,6 @@ from db.settings import Settings, settings
 from producer import intake
 from producer.intake import Lines, Source
 from producer.model_files import canonical_model
-from producer.patience import PATIENCE, patiently
 from producer.results import Results
 from producer.submission import Order, Submission, send_messages, submit
 
@@ -72,7 +72,8 @@ class Client:
         `source` is a path, URL or glob of a prompt file, or an iterable of prompts (text) and
         requests (mappings). The same content under the same `name` or `idempotency_key` gives
         the batch that exists. What is unfinished after `expires` (seconds, or a timedelta) expires.
-        Raises InvalidInput with every bad line, and queues nothing then.
+        Raises InvalidInput with every bad line, and queues nothing then. Where the database or
+        Redis is away, it waits for them, for `Settings.patience` seconds.
         """
         lines = intake.from_source(source, **self._reading(template, format, params))
         return self.submit_lines(
@@ -121,9 +122,13 @@ class Client:
             chunk_size=self.settings.chunk_size,
             **options,
         )
+        patience = self.settings.patience
         if not self.settings.embedded_broker:
-            self.ping_broker()
-        return submit(self.database, self._send, order, lines, on_progress=on_progress)
+            patiently(self.ping_broker, patience)
+        database = patiently(lambda: self.database, patience)
+        return submit(
+            database, self._send, order, lines, patience=patience, on_progress=on_progress
+        )
 
     def status(self, id: str) -> Batch | Job:  # noqa: A002 - what users call it
         """A batch by its id, or a job by `BATCH-LINE`. Raises NotFoundError."""
@@ -157,12 +162,14 @@ class Client:
         """Block until the batch is finished; it. `on_progress` hears of it at every poll.
 
         `timeout` and `poll` are in seconds. Where the database is away meanwhile, it waits for it.
-        Raises TimeoutError; DatabaseUnavailable where it stays away for five minutes.
+        Raises TimeoutError; DatabaseUnavailable where it stays away for `Settings.patience`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = PATIENCE if deadline is None else max(0.0, deadline - time.monotonic())
-            batch = patiently(lambda: self.batch(id), patience=min(PATIENCE, left))
+            patience = self.settings.patience
+            if deadline is not None:
+                patience = min(patience, max(0.0, deadline - time.monotonic()))
+            batch = patiently(lambda: self.batch(id), patience)
             on_progress(batch)
             if batch.finished:
                 return batch
@@ -233,7 +240,9 @@ class Client:
 
     def close(self) -> None:
         """Give the connections back. A later call opens new ones."""
-        self.database.close()
+        opened: Database | None = self.__dict__.pop("database", None)
+        if opened is not None:
+            opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -245,7 +254,11 @@ class Client:
     def database(self) -> Database:
         """Raises DatabaseUnavailable or SchemaMismatch, saying what to do."""
         database = Database(self.settings)
-        ready(database)
+        try:
+            ready(database)
+        except BaseException:
+            database.close()
+            raise
         return database
 
     @cached_property

@@ -10,7 +10,10 @@ import sys
 import threading
 import warnings
 
+from db.database import Database
 from db.errors import PromptmillError
+from db.migrate import ready
+from db.patience import patiently
 from db.settings import Settings, settings
 
 #: The exit code of a worker that had started and then broke (EX_SOFTWARE): start it again.
@@ -38,6 +41,8 @@ def main() -> int:
     except PromptmillError as error:
         sys.stderr.write(f"promptmill worker: {error.message}\n")
         return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def _leave_with_parent() -> None:
@@ -52,6 +57,11 @@ def run(config: Settings) -> int:
     from celery.exceptions import SecurityWarning
 
     from worker.app import make_app
+    from worker.logs import configure
+
+    configure(config.log_level)
+    # Before Celery takes the signals: whoever waits can be stopped.
+    patiently(lambda: _look_for_database(config), config.patience)
 
     # Celery warns root of pickle, which we never read.
     warnings.simplefilter("ignore", SecurityWarning)
@@ -71,6 +81,14 @@ def run(config: Settings) -> int:
     code = int(worker.exitcode or 0)
     # Celery's 1 would say that it can't start, and whoever keeps it would give up.
     return BROKEN if code == 1 and hasattr(app, "promptmill_mill") else code
+
+
+def _look_for_database(config: Settings) -> None:
+    database = Database(config)
+    try:
+        ready(database)
+    finally:
+        database.close()
 
 
 if __name__ == "__main__":

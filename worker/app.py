@@ -9,6 +9,7 @@ not obvious says why.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterable
 from functools import lru_cache
@@ -20,7 +21,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from db import embedded, redis_server
-from db.errors import BrokerUnavailable
+from db.errors import BrokerRefused, BrokerUnavailable
 from db.ids import queue_name
 from db.settings import Settings, redact, settings
 from worker.messages import TASK
@@ -32,6 +33,11 @@ VISIBILITY_TIMEOUT = 3600
 _PATIENCE = 5
 
 _AWAY = (OperationalError, RedisError, OSError)
+
+#: What a wait does not mend: it answers, or its name is known to nobody.
+_REFUSED = re.compile(
+    r"authenti|password|no permissions|certificate|wrong_version|DB index|not known", re.IGNORECASE
+)
 
 _TRANSPORT = {
     "visibility_timeout": VISIBILITY_TIMEOUT,
@@ -120,7 +126,7 @@ def send(app: Celery, messages: Iterable[tuple[int, str, int]]) -> int:
                 )
                 count += 1
     except _AWAY as error:
-        raise BrokerUnavailable(unreachable(app, error)) from error
+        raise _away(app, error) from error
     return count
 
 
@@ -148,7 +154,12 @@ def ping(app: Celery) -> None:
     try:
         _require_connection(app)
     except _AWAY as error:
-        raise BrokerUnavailable(unreachable(app, error)) from error
+        raise _away(app, error) from error
+
+
+def _away(app: Celery, error: BaseException) -> BrokerUnavailable:
+    kind = BrokerRefused if _REFUSED.search(str(error)) else BrokerUnavailable
+    return kind(unreachable(app, error))
 
 
 def unreachable(app: Celery, error: BaseException) -> str:

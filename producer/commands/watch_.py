@@ -23,6 +23,7 @@ def command(batch: str, interval: float, as_json: bool) -> None:
     Example:
       promptmill watch bk3v9xq2h7mz
     """
+    from db.patience import patiently
     from producer.client import Client
     from producer.display import emit_json
     from producer.documents import batch_document
@@ -30,7 +31,7 @@ def command(batch: str, interval: float, as_json: bool) -> None:
     from producer.progress import summary
 
     with Client() as client:
-        found = client.batch(batch)
+        found = patiently(lambda: client.batch(batch), client.settings.patience)
         if as_json:
             last: Batch | None = None
 

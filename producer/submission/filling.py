@@ -11,12 +11,12 @@ import orjson
 from db import ids
 from db.database import Database
 from db.errors import ConflictError, InputError, NotFoundError, PromptmillError
+from db.patience import patiently
 from db.queries import batches, jobs
 from db.queries.deletion import delete_batch
 from db.queries.jobs import NewJob
 from db.records import Batch
 from db.states import BatchState
-from producer.patience import patiently
 from producer.reading import BadLine, Line
 from producer.submission.checks import LineChecks
 from producer.submission.digest import Digest
@@ -31,9 +31,11 @@ _TOLD = 1_000
 class Filling:
     """`fill`, then `activate`, or `discard`."""
 
-    def __init__(self, database: Database, order: Order) -> None:
+    def __init__(self, database: Database, order: Order, patience: float) -> None:
+        """A database that goes away is waited for, for `patience` seconds at most."""
         self._database = database
         self._order = order
+        self._patience = patience
         self._digest = Digest(order)
         self._checks = LineChecks(order)
         self._key: int | None = None
@@ -64,7 +66,7 @@ class Filling:
         if self._key is None:
             raise InputError("there are no prompts in the input: nothing was queued")
         try:
-            return patiently(lambda: self._open(digest, key)), True
+            return patiently(lambda: self._open(digest, key), self._patience), True
         except ConflictError:
             with self._database.read() as connection:
                 taken = batches.find(connection, idempotency_key=key)
@@ -102,9 +104,9 @@ class Filling:
         checked = [self._checks.check(line) for line in part]
         if not self._refused:
             if self._key is None:
-                self._key = patiently(self._create)
+                self._key = patiently(self._create, self._patience)
             key = self._key
-            checked = patiently(lambda: self._write(key, checked))
+            checked = patiently(lambda: self._write(key, checked), self._patience)
         # A file that is refused already is read on for its other bad lines; no more is stored.
         self._note(line for line in checked if isinstance(line, BadLine))
         for line in checked:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from db.database import Database
 from db.errors import BrokerUnavailable, DatabaseUnavailable
+from db.patience import patiently
 from db.queries import batches, chunks
 from db.records import Batch
 from producer.intake import Lines
@@ -27,14 +28,16 @@ def submit(
     order: Order,
     lines: Lines,
     *,
+    patience: float,
     on_progress: Callable[[int], None] = lambda _count: None,
 ) -> Submission:
     """Read, store, send.
 
+    A database that goes away meanwhile is waited for, each time for `patience` seconds at most.
     `on_progress` hears the number of lines stored so far. Raises InvalidInput with every bad
     line, InputError, DatabaseError.
     """
-    known = _known_batches(database, order)
+    known = patiently(lambda: _known_batches(database, order), patience)
     if known and lines.repeatable:
         digest = _digest_of(order, lines.read())
         same = next((batch for batch in known if batch.digest == digest), None)
@@ -42,7 +45,7 @@ def submit(
             return Submission(same, created=False, sent=0)
         if order.idempotency_key is not None:
             raise other_content(order.idempotency_key, known[0].id)
-    filling = Filling(database, order)
+    filling = Filling(database, order, patience)
     try:
         filling.fill(lines.read(), on_progress)
         batch, created = filling.activate()

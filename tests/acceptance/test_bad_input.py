@@ -85,11 +85,15 @@ def test_given_a_name_for_nothing_when_used_then_one_line_says_so_and_nothing_is
 
 SETTINGS = {
     "database": (
-        {"DATABASE_URL": "postgresql+psycopg://me:hush@127.0.0.1:1/x"},
+        {"DATABASE_URL": "postgresql+psycopg://me:hush@127.0.0.1:1/x", "PATIENCE": "0"},
         1,
         "can't use database postgresql+psycopg://me:***@127.0.0.1:1/x: ",
     ),
-    "redis": ({"BROKER_URL": "redis://:hush@127.0.0.1:1/0"}, 1, "can't reach Redis at redis://:**"),
+    "redis": (
+        {"BROKER_URL": "redis://:hush@127.0.0.1:1/0", "PATIENCE": "0"},
+        1,
+        "can't reach Redis at redis://:**",
+    ),
     "home": ({"HOME": "/dev/null/home"}, 1, "/dev/null/home"),
     "scheme": ({"DATABASE_URL": "mysql://x"}, 2, "PROMPTMILL_DATABASE_URL: must start with"),
     "misspelt": ({"LEESE": "3"}, 2, "PROMPTMILL_LEESE: did you mean PROMPTMILL_LEASE?"),

@@ -38,19 +38,6 @@ def test_given_lost_messages_when_workers_are_busy_then_the_batch_still_finishes
     assert {result.attempts for result in mill.client.results(batch)} == {1}
 
 
-def test_given_no_redis_when_submitting_then_one_line_says_so_and_nothing_is_stored(
-    mill: Mill,
-) -> None:
-    file = mill.numbered(3)
-    done = mill.run("submit", file, "--model", mill.model, env={"PROMPTMILL_BROKER_URL": _NOWHERE})
-    assert done.returncode == 1
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("promptmill: can't reach Redis at redis://:***@127.0.0.1:1/0: ")
-    assert line.endswith("check PROMPTMILL_BROKER_URL")
-    assert mill.client.batches() == []
-
-
 def test_given_no_redis_when_steering_and_reading_then_the_database_is_enough(mill: Mill) -> None:
     batch = mill.submit(3)
     mill.env["PROMPTMILL_BROKER_URL"] = _NOWHERE

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 
 from db.database import Database
 from db.errors import DatabaseUnavailable, DatabaseUnwritable
+from db.patience import patiently
 from db.records import Batch
 from db.settings import Settings
 from producer import Client
-from producer.patience import patiently
 from tests.support.invariants import Snapshot
 from tests.support.processes import eventually
 
@@ -38,8 +38,8 @@ class Shaky(Database):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producer.patience._FIRST", 0.01)
-    monkeypatch.setattr("producer.patience._LONGEST", 0.05)
+    monkeypatch.setattr("db.patience._FIRST", 0.01)
+    monkeypatch.setattr("db.patience._LONGEST", 0.05)
     monkeypatch.setattr("producer.submission.filling.SLICE", 7)
 
 
@@ -68,7 +68,7 @@ def test_given_a_database_that_keeps_going_away_when_submitted_then_every_line_i
     assert [job.custom_id for job in stored.jobs] == [f"n{n}" for n in range(1, 41)]
     assert batch.total == 40
     assert "waiting for it" in caplog.text
-    assert "the database is back" in caplog.text
+    assert "it is back: going on" in caplog.text
     assert client.submit(lines(40), name="shaky").id == batch.id
 
 
@@ -117,7 +117,7 @@ def test_given_a_database_that_is_away_for_a_while_when_waited_for_then_it_goes_
         away.clear()
         thread.join(60)
     assert seen == [batch.id]
-    assert [one.getMessage()[:11] for one in caplog.records] == ["it is away;", "the databas"]
+    assert [one.getMessage()[:11] for one in caplog.records] == ["it is away;", "it is back:"]
 
 
 def test_given_a_full_disk_when_stored_then_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_given_a_full_disk_when_stored_then_nobody_waits(monkeypatch: pytest.Mon
 
     monkeypatch.setattr("time.sleep", lambda _seconds: pytest.fail("it waited"))
     with pytest.raises(DatabaseUnwritable):
-        patiently(full)
+        patiently(full, 60)
 
 
 def test_given_a_database_that_stays_away_when_the_patience_ends_then_it_is_told() -> None:
@@ -134,4 +134,4 @@ def test_given_a_database_that_stays_away_when_the_patience_ends_then_it_is_told
         raise DatabaseUnavailable("it is away")
 
     with pytest.raises(DatabaseUnavailable):
-        patiently(away, patience=0.1)
+        patiently(away, 0.1)

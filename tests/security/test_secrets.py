@@ -86,6 +86,7 @@ def test_given_services_that_go_away_when_everybody_complains_then_no_password_i
     guarded.finished(batch)
     guarded.broker.kill()
     guarded.server.kill()
+    guarded.env["PROMPTMILL_PATIENCE"] = "0"
     said = _everything(guarded, batch)
     assert "can't use database postgresql+psycopg://postgres:***@" in said
     assert "can't reach Redis at redis://:***@" in said
@@ -115,5 +116,5 @@ def test_given_a_broken_url_when_it_is_refused_then_its_password_is_not_shown(
     file = tmp_path / "prompts.txt"
     file.write_text("a prompt\n")
     for words in (("doctor",), ("submit", str(file), "--model", "m"), ("list",)):
-        done = promptmill(*words, env=setting)
+        done = promptmill(*words, env={**setting, "PROMPTMILL_PATIENCE": "0"})
         assert _MARK not in done.stdout + done.stderr, words

@@ -1,4 +1,4 @@
-"""Wait while the database is away, instead of giving up what runs for hours."""
+"""Wait while the database or Redis is away, instead of giving up what runs for hours."""
 
 from __future__ import annotations
 
@@ -7,33 +7,29 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from db.errors import DatabaseUnavailable, DatabaseUnwritable
+from db.errors import PromptmillError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds that a producer waits for a database that is away.
-PATIENCE = 300.0
 #: Seconds between two tries: first, and at most.
 _FIRST, _LONGEST = 0.5, 5.0
 
 
-def patiently(call: Callable[[], T], *, patience: float = PATIENCE) -> T:
-    """What `call` returns, once the database lets it; it must bear to be called again.
+def patiently(call: Callable[[], T], patience: float) -> T:
+    """What `call` returns, once the services let it; it must bear to be called again.
 
-    Says once that it waits, and once that it goes on. Raises DatabaseUnavailable after
-    `patience` seconds, and DatabaseUnwritable at once: a full disk needs somebody to free it.
+    Says once that it waits, and once that it goes on. Raises what `call` does: after `patience`
+    seconds what may pass, and the rest, such as a wrong password or a full disk, at once.
     """
     deadline, pause, told = time.monotonic() + patience, _FIRST, False
     while True:
         try:
             result = call()
-        except DatabaseUnwritable:
-            raise
-        except DatabaseUnavailable as error:
+        except PromptmillError as error:
             left = deadline - time.monotonic()
-            if left <= 0:
+            if not error.passing or left <= 0:
                 raise
             if not told:
                 logger.warning("%s; waiting for it, for up to %.0f s", error.message, left)
@@ -42,5 +38,5 @@ def patiently(call: Callable[[], T], *, patience: float = PATIENCE) -> T:
             pause = min(_LONGEST, pause * 2)
         else:
             if told:
-                logger.warning("the database is back")
+                logger.warning("it is back: going on")
             return result
