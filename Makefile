@@ -4,12 +4,14 @@
 #: MODEL      a hub id or a local folder for the demo (Gemma 3 270M, from PyPI)
 #: OUTPUT     where the demo's results go (results/demo.jsonl)
 #: TESTS      which tests: a file, a folder, file::test (tests)
+#: PROCESSES  tests that run at once: most of them wait for others (3)
 #: FAULTS     short, or long: every moment, more rounds, longer pauses (short)
 #: PIP_FLAGS  more options for pip install, such as another index
 PYTHON ?= python3
 MODEL ?=
 OUTPUT ?= results/demo.jsonl
 TESTS ?= tests
+PROCESSES ?= 3
 FAULTS ?= short
 PIP_FLAGS ?=
 
@@ -36,7 +38,7 @@ demo: $(VENV)/.demo $(if $(MODEL),,$(WEIGHTS)/config.json) ## Generate text for 
 	$(BIN)/promptmill run examples/prompts.jsonl --model "$(or $(MODEL),$(WEIGHTS))" --output "$(OUTPUT)" --table
 
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(TESTS)
 
 test-faults: $(VENV)/.dev ## Kill and starve real processes; nothing may be lost or done twice
 	PROMPTMILL_TEST_FAULTS=$(FAULTS) $(BIN)/python -m pytest tests/faults --durations=10

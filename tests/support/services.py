@@ -19,8 +19,9 @@ from db.settings import Settings
 POSTGRES = os.environ.get(
     "PROMPTMILL_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
 )
-#: Database 15 of this server is emptied at will.
-REDIS = os.environ.get("PROMPTMILL_TEST_REDIS", "redis://127.0.0.1:6379/15")
+#: The last databases of this server are emptied at will: each test process has one.
+_REDIS_DATABASE = 15 - int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+REDIS = os.environ.get("PROMPTMILL_TEST_REDIS", f"redis://127.0.0.1:6379/{_REDIS_DATABASE}")
 
 
 def missing(service: str, reason: object) -> None:
