@@ -41,7 +41,7 @@ test: $(VENV)/.dev ## Run the tests
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(TESTS)
 
 test-faults: $(VENV)/.dev ## Kill and starve real processes; nothing may be lost or done twice
-	PROMPTMILL_TEST_FAULTS=$(FAULTS) $(BIN)/python -m pytest tests/faults --durations=10
+	PROMPTMILL_TEST_FAULTS=$(FAULTS) $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal tests/faults --durations=10
 
 check: $(VENV)/.dev ## Lint, formatting, types and who may import whom
 	$(BIN)/ruff check
