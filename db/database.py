@@ -43,6 +43,9 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 #: How long a SQLite writer waits for another one (milliseconds).
 SQLITE_BUSY_TIMEOUT = 60_000
 
+#: What PostgreSQL calls our sessions.
+APPLICATION = "promptmill"
+
 #: A PostgreSQL host that vanishes without a word is noticed within half a minute (libpq's names;
 #: seconds, and milliseconds for the last).
 _KEEPALIVE = {
@@ -58,9 +61,6 @@ _REFUSED = re.compile(
     r"not known|could not translate|permission denied|unable to open"
 )
 
-#: How long a client of PostgreSQL may be silent within a transaction, at least (seconds).
-_SILENCE = 5.0
-
 
 class Database:
     """Connections to the database of `settings`; made lazily, shared by threads."""
@@ -70,7 +70,7 @@ class Database:
         self._settings = settings
         self.url = settings.effective_database_url
         try:
-            self.engine = _engine(self.url, pool_size, max(settings.lease / 2, _SILENCE))
+            self.engine = _engine(self.url, pool_size, settings.silence)
         except (ArgumentError, ValueError):  # its words may have a piece of the password
             raise SettingsError(
                 f"{variable('database_url')}: is no database URL: in a password, write "
@@ -164,13 +164,14 @@ def _engine(url: str, pool_size: int, silence: float) -> Engine:
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "application_name": "promptmill", **_KEEPALIVE},
+        connect_args={"connect_timeout": 10, "application_name": APPLICATION, **_KEEPALIVE},
     )
 
     @event.listens_for(engine, "connect")
     def bound_silence(connection: Any, _record: Any) -> None:
         # The locks of a host that froze or lost power would else hold everybody up for hours.
         # Well within a lease: a heartbeat that waits for them must not lose its own.
+        # Where PostgreSQL does not count the silence, `db.queries.sessions` does.
         connection.autocommit = True
         milliseconds = round(silence * 1000)
         connection.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")

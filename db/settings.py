@@ -25,6 +25,9 @@ PREFIX = "PROMPTMILL_"
 _PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):.*@", re.DOTALL)
 _QUERY_PASSWORD = re.compile(r"([?&]\w*pass\w*=)[^&]*", re.IGNORECASE)
 
+#: The shortest `Settings.silence` (seconds): a busy machine is no frozen one.
+_SILENCE = 5.0
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -137,6 +140,11 @@ class Settings(BaseSettings):
     def heartbeat_interval(self) -> float:
         """Seconds between renewals: often enough to notice a cancelled batch within seconds."""
         return min(self.lease / 4, 2.0)
+
+    @property
+    def silence(self) -> float:
+        """Seconds that a session of PostgreSQL may be silent within a transaction."""
+        return max(self.lease / 2, _SILENCE)
 
     def with_(self, **changes: object) -> Self:
         """A validated copy; None means "leave as it is". Raises SettingsError."""

@@ -32,6 +32,7 @@ from worker.mill import Mill
 from worker.poller import Poller
 from worker.pulse import Pulse
 from worker.recovery.rounds import Recovery
+from worker.recovery.sessions import Sessions
 from worker.recovery.unsent import Send
 from worker.schema_watch import SchemaWatch
 from worker.watchdog import Watchdog
@@ -131,6 +132,7 @@ class WorkerProcess:
             "recovery": recovery.round,
             "watchdog": watchdog.look,
             "schema watch": schema.look,
+            "sessions": Sessions(self._settings, database).look,
         }
         for name, beat in beats.items():
             duty = Pulse(name, beat)

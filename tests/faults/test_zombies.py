@@ -39,6 +39,7 @@ def _stopped(worker: WorkerProcess) -> bool:
 def test_given_a_worker_when_it_stands_still_past_its_lease_then_what_it_writes_late_is_refused(
     mill: Mill, moment: str
 ) -> None:
+    mill.env["PROMPTMILL_LEASE"] = "10"  # longer than a silent client keeps its locks
     batch = queued(mill)
     zombie = mill.start_worker(BUSY, module=SABOTEUR, SABOTAGE=moment, SABOTAGE_SIGNAL="SIGSTOP")
     eventually(lambda: _stopped(zombie), what="it stands still")

@@ -202,7 +202,7 @@ def test_given_a_reader_that_takes_its_time_when_streamed_then_postgresql_waits_
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writers may not be silent for long within a transaction; who pages through results may."""
-    monkeypatch.setattr("db.database._SILENCE", 0.0)
+    monkeypatch.setattr("db.settings._SILENCE", 0.0)
     patient = Database(Settings(database_url=postgres_url, lease=2))
     batch = a_batch(patient, 4, invalid=(1, 2, 3))
     stream = results.stream(patient, batch)
