@@ -16,6 +16,7 @@ from tests.support.collector import completed, request
 from tests.support.tiny_models import Kind
 from worker.engine.protocol import Completed, Engine, EngineConfig, Request
 from worker.engine.registry import create
+from worker.engine.transformers import head
 
 SENTENCE = "Hello, I'm a language model, and the quick brown fox counts one two three four "
 
@@ -61,29 +62,53 @@ class Subject:
         )
 
 
-SUBJECTS = [
-    ("gpt2", "continuous"),
-    ("gemma3", "continuous"),
-    ("gpt2", "static"),
-    ("gemma3", "static"),
-    ("mamba", "auto"),
-    ("t5", "auto"),
+@dataclass(frozen=True)
+class Way:
+    """How an engine runs a model."""
+
+    name: str
+    kind: Kind
+    options: dict[str, str]
+    max_batch_tokens: int | None = None
+    #: Vocabularies from this size on are projected in pieces; None: the default.
+    pieces_from: int | None = None
+
+
+WAYS = [
+    Way("gpt2", "gpt2", {"batching": "continuous"}),
+    Way("gemma3", "gemma3", {"batching": "continuous"}),
+    # Long prompts are read in pieces, each after a part of its own past.
+    Way("gpt2-chunked", "gpt2", {"batching": "continuous"}, max_batch_tokens=24),
+    Way("gemma3-chunked", "gemma3", {"batching": "continuous"}, max_batch_tokens=24),
+    Way("gemma3-head-in-pieces", "gemma3", {"batching": "continuous"}, pieces_from=1),
+    Way("gemma3-sdpa", "gemma3", {"batching": "continuous", "attention": "sdpa"}),
+    Way("gpt2-static", "gpt2", {"batching": "static"}),
+    Way("gemma3-static", "gemma3", {"batching": "static"}),
+    Way("mamba", "mamba", {}),
+    Way("t5", "t5", {}),
 ]
 
 
-@pytest.fixture(scope="module", params=SUBJECTS, ids="-".join)
+@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
 def subject(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Iterator[Subject]:
-    kind, batching = request.param
-    folder = str(checkpoint(kind))
-    options = {"batching": batching}
-    engine = create("transformers", EngineConfig(folder, "cpu", "float32", options=options))
-    engine.start()
+    way: Way = request.param
+    folder = str(checkpoint(way.kind))
+    config = EngineConfig(
+        folder, "cpu", "float32", max_batch_tokens=way.max_batch_tokens, options=way.options
+    )
+    engine = create("transformers", config)
+    with pytest.MonkeyPatch.context() as patch:
+        if way.pieces_from is not None:
+            patch.setattr(head, "SMALLEST", way.pieces_from)
+        engine.start()
     loader = (
-        transformers.AutoModelForSeq2SeqLM if kind == "t5" else transformers.AutoModelForCausalLM
+        transformers.AutoModelForSeq2SeqLM
+        if way.kind == "t5"
+        else transformers.AutoModelForCausalLM
     )
     model = loader.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    yield Subject(kind, engine, model, tokenizer)
+    yield Subject(way.kind, engine, model, tokenizer)
     engine.close()
 
 

@@ -1,23 +1,25 @@
-"""Attention over a packed batch on a CPU, one sequence at a time.
+"""Attention over a packed batch on a CPU, each sequence against its own keys.
 
 A continuous batch is one long row in which many sequences lie end to end. On a GPU flash
 attention's kernels know where each begins; the fall-back, one dense product under a mask,
 computes every query against every other sequence's keys only to hide them. Here each sequence
-meets its own keys alone: the same result, with work and memory linear in the batch, and no mask
-but for a prompt that is read in pieces.
+meets its own keys alone: the same result, with work and memory linear in the batch. What a step
+has in common for all layers is planned once (`packing`); the cache is written and read here, not
+by transformers' own `cache.update`, which copies what nobody needs.
 
 It is registered under NAME through transformers' public AttentionInterface.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from worker.engine.transformers.packing import Group, Plan, plan
 
 NAME = "promptmill_packed"
 
@@ -31,7 +33,6 @@ def packed_attention(
     scaling: float | None = None,
     *,
     cache: Any,
-    cu_seq_lens_q: Tensor,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """What `sdpa` computes for a paged cache.
@@ -41,18 +42,66 @@ def packed_attention(
     """
     if attention_mask is not None or kwargs.get("position_bias") is not None:
         raise ValueError(f"{NAME} takes neither a mask nor a position bias")
-    layer = module.layer_idx
-    key, value = cache.update(key_states=key, value_states=value, layer_idx=layer, kwargs=kwargs)
-    window = getattr(cache.layer_to_allocator[layer], "sliding_window", None)
-    outputs = [
-        _attend(query[:, :, q0:q1], key[:, :, k0:k1], value[:, :, k0:k1], scaling, window)
-        for (q0, q1), (k0, k1) in zip(
-            pairwise(cu_seq_lens_q.tolist()),
-            pairwise(kwargs["cu_seq_lens_k"].tolist()),
-            strict=True,
-        )
-    ]
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+    allocator = cache.layer_to_allocator[module.layer_idx]
+    step = _planned(allocator, query.dtype, kwargs)
+    cached = allocator._kv_token_views[module.layer_idx]  # noqa: SLF001
+    window = getattr(allocator, "sliding_window", None)
+    output = torch.empty(query.shape[2], query.shape[1], value.shape[3], dtype=query.dtype)
+    # A window's new tokens may take the place of old ones that the same prompt still looks at.
+    for prompt in step.prompts:
+        old = None if prompt.past is None else [part[prompt.past] for part in cached]
+        part = slice(prompt.first, prompt.last)
+        keys, values = _whole(key[0, :, part], value[0, :, part], old)
+        result = _attend(query[:, :, part], keys, values, scaling, window)
+        output[part] = result[0].transpose(0, 1)
+    write = kwargs["write_index"][allocator.index]
+    for part, new in zip(cached, (key, value), strict=True):
+        part.index_copy_(0, write, new[0].transpose(0, 1))
+    for group in step.groups:
+        output[group.places] = _attend_together(query, cached, group, scaling)
+    return output.unsqueeze(0), None
+
+
+def _planned(allocator: Any, dtype: torch.dtype, kwargs: dict[str, Any]) -> Plan:
+    """The plan of this step: the first layer of each kind makes it."""
+    read = kwargs["read_index"][allocator.index]
+    known: tuple[Tensor, Plan] | None = getattr(allocator, "promptmill_plan", None)
+    if known is None or known[0] is not read:  # every step has tensors of its own
+        queries = kwargs["cu_seq_lens_q"].tolist()
+        keys = kwargs["cu_seq_lens_k"][allocator.layer_type].tolist()
+        write = kwargs["write_index"][allocator.index]
+        known = allocator.promptmill_plan = (read, plan(queries, keys, read, write, dtype))
+    return known[1]
+
+
+def _whole(key: Tensor, value: Tensor, old: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+    """A prompt's keys and values, `[1, key heads, keys, size]`, with those from before."""
+    new = (key, value)
+    if old is None:
+        return key.unsqueeze(0), value.unsqueeze(0)
+    keys, values = (
+        torch.cat((before.transpose(0, 1), now), dim=1).unsqueeze(0)
+        for before, now in zip(old, new, strict=True)
+    )
+    return keys, values
+
+
+def _attend_together(
+    query: Tensor, cached: tuple[Tensor, Tensor], group: Group, scaling: float | None
+) -> Tensor:
+    """One new token of each: `[sequences, heads, size]`."""
+    key, value = (
+        part.index_select(0, group.tokens)
+        .view(group.sequences, -1, *part.shape[1:])
+        .transpose(1, 2)
+        for part in cached
+    )
+    heads, shared = key.shape[1], query.shape[1] // key.shape[1]
+    ours = query[0].index_select(1, group.places).transpose(0, 1)
+    # Query heads that share a key head lie one below the other, as if they were queries.
+    packed = ours.reshape(group.sequences, heads, shared, query.shape[3])
+    output = scaled_dot_product_attention(packed, key, value, attn_mask=group.mask, scale=scaling)
+    return output.reshape(group.sequences, query.shape[1], value.shape[3])
 
 
 def visible(queries: int, keys: int, window: int | None) -> Tensor:
@@ -69,13 +118,8 @@ def visible(queries: int, keys: int, window: int | None) -> Tensor:
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
 ) -> Tensor:
-    """One sequence: `[1, heads, queries, size]`."""
+    """One prompt: `[1, heads, queries, size]`."""
     queries, keys = query.shape[2], key.shape[2]
-    shared = query.shape[1] // key.shape[1]
-    if queries == 1:  # the cache hands over only what the window lets it see
-        packed = query.reshape(1, key.shape[1], shared, query.shape[3])
-        output = scaled_dot_product_attention(packed, key, value, scale=scaling)
-        return output.reshape(1, query.shape[1], 1, value.shape[3])
     fresh = queries == keys and (window is None or keys <= window)
     return scaled_dot_product_attention(
         query,
@@ -84,7 +128,7 @@ def _attend(
         attn_mask=None if fresh else visible(queries, keys, window),
         is_causal=fresh,
         scale=scaling,
-        enable_gqa=shared > 1,
+        enable_gqa=query.shape[1] > key.shape[1],
     )
 
 

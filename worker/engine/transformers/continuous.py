@@ -32,8 +32,14 @@ class ContinuousBackend:
     """Paged continuous batching that survives running out of memory."""
 
     def __init__(
-        self, loaded: LoadedModel, config: EngineConfig, token_text: Callable[[int], str]
+        self,
+        loaded: LoadedModel,
+        config: EngineConfig,
+        token_text: Callable[[int], str],
+        *,
+        packed: bool = True,
     ) -> None:
+        """Reads only. `packed`: with our own attention where it suits the model."""
         self.progress = Progress()
         self.capacity = 0
         self.kv_tokens: int | None = None
@@ -41,6 +47,7 @@ class ContinuousBackend:
         self._loaded = loaded
         self._config = config
         self._token_text = token_text
+        self._packed = packed and paged.packs(loaded.model)
         self._events: paged.Events = Queue()
         self._lock = Lock()
         #: What was submitted and has not ended, by id.
@@ -113,7 +120,7 @@ class ContinuousBackend:
         wanted = (config.max_concurrency, config.max_batch_tokens, config.kv_memory_fraction)
         if self._loaded.device.type != "cpu":
             return memory.device_limits(*wanted)
-        shape = paged.kv_shape(self._loaded.model)
+        shape = paged.kv_shape(self._loaded.model, packed=self._packed)
         free = memory.available_ram()
         limits = memory.cpu_limits(shape, free, self._loaded.context_length, *wanted)
         if not limits.pages:
@@ -125,7 +132,12 @@ class ContinuousBackend:
 
     def _build(self, limits: memory.Limits) -> paged.PagedManager:
         manager = paged.PagedManager(
-            self._loaded.model, limits, self._events, self.progress, self._token_text
+            self._loaded.model,
+            limits,
+            self._events,
+            self.progress,
+            self._token_text,
+            packed=self._packed,
         )
         manager.start()
         return manager

@@ -38,7 +38,11 @@ from worker.engine.transformers.prompt import Prompt, Prompter
 from worker.engine.transformers.static import StaticBackend
 
 #: Engine options and the words that they take.
-OPTIONS = {"batching": ("auto", "continuous", "static")}
+OPTIONS = {
+    "batching": ("auto", "continuous", "static"),
+    #: Of continuous batching on a CPU: our own, or transformers' own.
+    "attention": ("packed", "sdpa"),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +82,7 @@ class TransformersEngine:
         """Reads the settings only. Raises SettingsError for an unknown option."""
         check_names("transformers", config.options, OPTIONS)
         self._batching = choice(config.options, "batching", OPTIONS["batching"], "auto")
+        self._attention = choice(config.options, "attention", OPTIONS["attention"], "packed")
         self._config = config
         self._lock = Lock()
         self._jobs: dict[str, _Job] = {}
@@ -172,7 +177,9 @@ class TransformersEngine:
                 "leave the engine option 'batching' at auto"
             )
         if not reason and self._batching != "static":
-            continuous = ContinuousBackend(loaded, self._config, prompter.token_text)
+            continuous = ContinuousBackend(
+                loaded, self._config, prompter.token_text, packed=self._attention == "packed"
+            )
             try:
                 continuous.start(self._on_end)
             except PagingUnsupported as error:

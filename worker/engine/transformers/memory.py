@@ -23,7 +23,7 @@ DEVICE_FRACTION = 0.8
 CPU_PAGE, DEVICE_PAGE = 16, 256
 
 #: Requests at once, and tokens per forward pass, when nobody says.
-CPU_REQUESTS, DEVICE_REQUESTS = 32, 256
+CPU_REQUESTS, DEVICE_REQUESTS = 64, 256
 CPU_BATCH_TOKENS, DEVICE_BATCH_TOKENS = 512, 8192
 
 #: What an out-of-memory error says where it has no type of its own.

@@ -30,6 +30,7 @@ from db.errors import ModelLoadError
 from worker.engine.transformers import attention, sampler
 from worker.engine.transformers.backend import Progress
 from worker.engine.transformers.continuation import Continuation
+from worker.engine.transformers.head import HeadInPieces, suits
 from worker.engine.transformers.logprobs import record_logprobs
 from worker.engine.transformers.memory import KvShape, Limits, is_out_of_memory
 
@@ -75,8 +76,14 @@ def check_version() -> None:
         )
 
 
-def kv_shape(model: Any) -> KvShape:
-    """What a token costs in the paged cache of this model."""
+def packs(model: Any) -> bool:
+    """Whether our own attention suits the model: on a CPU, without a soft cap or sinks."""
+    implementation = model.config._attn_implementation  # noqa: SLF001
+    return bool(model.device.type == "cpu" and implementation == "sdpa")
+
+
+def kv_shape(model: Any, *, packed: bool) -> KvShape:
+    """What a token costs in the paged cache of this model; `packed` attention needs no masks."""
     shape = model.config.get_text_config()
     heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     head_size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
@@ -86,7 +93,7 @@ def kv_shape(model: Any) -> KvShape:
     return KvShape(
         bytes_per_token=2 * heads * head_size * itemsize * len(kinds),
         mask_itemsize=itemsize,
-        masks=0 if _packs(model) else len(per_kind),
+        masks=0 if packed else len(per_kind),
         readable_per_token=len(kinds) / min(per_kind),
     )
 
@@ -129,8 +136,14 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         events: Events,
         progress: Progress,
         token_text: Callable[[int], str],
+        *,
+        packed: bool,
     ) -> None:
-        """Take the memory. Raises whatever transformers or torch raise."""
+        """Take the memory. Raises whatever transformers or torch raise.
+
+        `packed`: with our own attention in place of one dense product under a mask.
+        """
+        self._packed = packed
         super().__init__(
             model=model,
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
@@ -146,10 +159,10 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         self.kv_tokens = int(cache.num_blocks * limits.page_size)
         self.longest = int(model_runner.infer_max_single_request_tokens(cache))
         self.capacity = int(self.continuous_batching_config.max_requests_per_batch)
+        self._head = HeadInPieces(model, self.capacity) if suits(model) else None
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
-        """On a CPU take our packed attention instead of one dense product under a mask."""
-        if _packs(model):
+        if self._packed:
             self._original_attn_impl = model.config._attn_implementation  # noqa: SLF001
             model.set_attn_implementation(attention.NAME)
         else:
@@ -171,6 +184,8 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         """Stop the loop after the step under way and let go of the cache."""
         self._wake_up_loop.set()
         self.stop(block=True, hard_stop=True)
+        if self._head is not None:
+            self._head.remove()
         self.destroy()
 
     def _create_batch_processor(self) -> Any:
@@ -212,12 +227,6 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
                 in_batch=frozenset(request.state.request_id for request in batch),
             )
         )
-
-
-def _packs(model: Any) -> bool:
-    """Whether the model's attention is plain enough for our own: no soft cap, no sinks."""
-    implementation = model.config._attn_implementation  # noqa: SLF001
-    return bool(model.device.type == "cpu" and implementation == "sdpa")
 
 
 def _config(limits: Limits, device: str) -> ContinuousBatchingConfig:
