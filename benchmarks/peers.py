@@ -35,6 +35,9 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+#: What comes with a peer and can't be loaded beside a torch for CPUs; it is not needed.
+_UNWANTED = {"vllm": ("torchvision", "torchaudio", "torchcodec")}
+
 
 def python(peer: str) -> Path:
     """The Python of a peer's environment. Raises click.ClickException if it is not there."""
@@ -68,11 +71,16 @@ def main(names: tuple[str, ...]) -> None:
         folder = ROOT / _ENVIRONMENT.format(name)
         click.echo(f"{name}: {folder.name}")
         venv.create(folder, with_pip=True)
-        subprocess.run(
-            [folder / "bin" / "python", "-m", "pip", "install", "-q",
-             "--disable-pip-version-check", *REQUIREMENTS[name]],
-            check=True,
-        )  # fmt: skip
+        pip: list[str | Path] = [
+            folder / "bin" / "python",
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "-q",
+        ]
+        subprocess.run([*pip, "install", *REQUIREMENTS[name]], check=True)
+        if name in _UNWANTED:
+            subprocess.run([*pip, "uninstall", "-y", *_UNWANTED[name]], check=True)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Task:
     def line(self, number: int) -> dict[str, Any]:
         """As a request line of promptmill's: greedy, and of exactly `max_tokens` tokens."""
         return {
-            "id": f"r{number}",
+            "custom_id": f"r{number}",
             "prompt": self.prompt,
             "params": {"max_tokens": self.max_tokens, "temperature": 0, "ignore_eos": True},
         }

@@ -16,7 +16,7 @@ from tests.support.collector import completed, request
 from tests.support.tiny_models import Kind
 from worker.engine.protocol import Completed, Engine, EngineConfig, Request
 from worker.engine.registry import create
-from worker.engine.transformers import head
+from worker.engine.transformers import projections
 
 SENTENCE = "Hello, I'm a language model, and the quick brown fox counts one two three four "
 
@@ -99,7 +99,7 @@ def subject(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Iterator[
     engine = create("transformers", config)
     with pytest.MonkeyPatch.context() as patch:
         if way.pieces_from is not None:
-            patch.setattr(head, "SMALLEST", way.pieces_from)
+            patch.setattr(projections, "LARGE", way.pieces_from)
         engine.start()
     loader = (
         transformers.AutoModelForSeq2SeqLM

