@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from sqlalchemy import Connection
+
 from db.database import Database
 from db.errors import DatabaseError, ValueRefused
 from db.queries import chunks as chunk_queries
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 _BATCH = 1_000
 #: Outcomes that may wait.
 _BOUND = 10_000
+#: Seconds that the end of a run waits for those of others.
+_SOON = 0.02
 #: Seconds between two tries while the database is away.
 _RETRY = 2.0
 #: Seconds between two looks at whether a stop has given up.
@@ -41,6 +45,11 @@ class _Close:
 
     run: Run
     ending: Ending
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing of the chunk is left to do."""
+        return self.ending is Ending.WRITTEN and self.run.finished
 
 
 class Flusher:
@@ -97,7 +106,8 @@ class Flusher:
     def _gather(self) -> tuple[list[JobOutcome], list[_Close], bool]:
         """What came within one interval: outcomes, closed runs, and whether to go on.
 
-        The end of a run does not wait for the interval: a slot does.
+        The end of a run does not wait for the interval, as a slot waits for it: only for others
+        that end at about the same time.
         """
         outcomes: list[JobOutcome] = []
         closes: list[_Close] = []
@@ -112,7 +122,8 @@ class Flusher:
                 return outcomes, closes, False
             if isinstance(item, _Close):
                 closes.append(item)
-                deadline = time.monotonic()
+                soon = time.monotonic() + _SOON
+                deadline = soon if deadline is None else min(deadline, soon)
             else:
                 self._room.release()
                 outcomes.append(item)
@@ -160,20 +171,7 @@ class Flusher:
             chunk_queries.lock(connection, _chunks(outcomes, closes))
             if outcomes:
                 written = outcome_queries.record(connection, outcomes, worker=self._worker)
-            for close in sorted(closes, key=lambda item: item.run.claim.chunk):
-                claim = close.run.claim
-                if close.ending is Ending.WRITTEN and close.run.finished:
-                    chunk_queries.finish(connection, claim.chunk, claim.token)
-                elif close.run.retry_attempt:
-                    recovery_queries.retry_later(
-                        connection,
-                        claim.chunk,
-                        claim.token,
-                        max_attempts=self._max_attempts,
-                        delay=backoff(close.run.retry_attempt),
-                    )
-                else:
-                    chunk_queries.release(connection, claim.chunk, claim.token)
+            self._end_chunks(connection, closes)
             outcome_queries.settle(connection, _batches(outcomes, closes))
         self.jobs_written += written
         if written < len(outcomes):
@@ -182,6 +180,25 @@ class Flusher:
                 len(outcomes) - written,
                 extra={"action": "late_results"},
             )
+
+    def _end_chunks(self, connection: Connection, closes: list[_Close]) -> None:
+        done = {close.run.claim.chunk: close.run.claim.token for close in closes if close.done}
+        if done:
+            chunk_queries.finish(connection, done)
+        for close in closes:
+            claim = close.run.claim
+            if close.done:
+                continue
+            if close.run.retry_attempt:
+                recovery_queries.retry_later(
+                    connection,
+                    claim.chunk,
+                    claim.token,
+                    max_attempts=self._max_attempts,
+                    delay=backoff(close.run.retry_attempt),
+                )
+            else:
+                chunk_queries.release(connection, claim.chunk, claim.token)
 
 
 def _unstorable(outcome: JobOutcome, error: ValueRefused) -> JobOutcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, select, tuple_, update
 
 from db.clock import db_now
 from db.database import AnyRow
@@ -172,18 +172,17 @@ def release(connection: Connection, chunk: int, token: str, *, delay: float = 0.
     return released.rowcount == 1
 
 
-def finish(connection: Connection, chunk: int, token: str) -> bool:
-    """Every job of it is terminal; whether it was still ours."""
+def finish(connection: Connection, tokens: Mapping[int, str]) -> int:
+    """Every job of these chunks (id → token) is terminal; how many of them were still ours."""
     finished = connection.execute(
         update(chunks)
         .where(
-            chunks.c.id == chunk,
-            chunks.c.lease_token == token,
+            tuple_(chunks.c.id, chunks.c.lease_token).in_(sorted(tokens.items())),
             chunks.c.state == ChunkState.RUNNING,
         )
         .values(state=ChunkState.DONE, lease_token=None, lease_expires_at=None)
     )
-    return finished.rowcount == 1
+    return finished.rowcount
 
 
 def take_unsent(

@@ -7,15 +7,16 @@ open. A lost race is a count, not an error.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, String, bindparam, case, insert, literal, select, update
+from sqlalchemy import Connection, select, update
 
 from db.clock import db_now
-from db.queries import attempts
-from db.schema import batches, chunks, jobs, results
+from db.queries import attempts, bulk
+from db.queries.bulk import EndedAttempt, Result
+from db.schema import batches, chunks
 from db.states import BatchState, ChunkState, JobState
 
 
@@ -55,13 +56,12 @@ def record(connection: Connection, outcomes: Sequence[JobOutcome], *, worker: in
     Locks in the order of everyone: chunks, jobs, then batches.
     """
     leased = _still_leased(connection, outcomes)
-    written: list[JobOutcome] = []
-    for batch, ours in sorted(_by_batch(outcomes, leased).items()):
-        written += _still_open(connection, batch, ours)
+    ours = _first_of_each([one for one in outcomes if one.chunk in leased])
+    ended = bulk.end_attempts(connection, [_attempt(one) for one in ours], worker=worker)
+    written = [one for one in ours if (one.batch, one.line) in ended]
     if not written:
         return 0
-    _update_jobs(connection, written, worker)
-    _insert_results(connection, written)
+    bulk.insert_results(connection, [row for one in written for row in _results(one)])
     attempts.add(connection, [_failure(one, worker) for one in written if one.error_code])
     _count(connection, written)
     return len(written)
@@ -90,69 +90,24 @@ def _still_leased(connection: Connection, outcomes: Sequence[JobOutcome]) -> set
     return {row.id for row in found if row.lease_token == tokens[row.id]}
 
 
-def _by_batch(outcomes: Sequence[JobOutcome], leased: set[int]) -> dict[int, list[JobOutcome]]:
-    grouped: dict[int, list[JobOutcome]] = defaultdict(list)
+def _first_of_each(outcomes: Sequence[JobOutcome]) -> list[JobOutcome]:
+    """A job that was retried while its first chunk was out may come twice: the first one wins."""
+    firsts: dict[tuple[int, int], JobOutcome] = {}
     for outcome in outcomes:
-        if outcome.chunk in leased:
-            grouped[outcome.batch].append(outcome)
-    return grouped
+        firsts.setdefault((outcome.batch, outcome.line), outcome)
+    return list(firsts.values())
 
 
-def _still_open(
-    connection: Connection, batch: int, outcomes: Sequence[JobOutcome]
-) -> list[JobOutcome]:
-    found = connection.execute(
-        select(jobs.c.line)
-        .where(
-            jobs.c.batch_id == batch,
-            jobs.c.line.in_([outcome.line for outcome in outcomes]),
-            jobs.c.state == JobState.QUEUED,
-        )
-        .order_by(jobs.c.line)
-        .with_for_update()
-    )
-    open_lines = set(found.scalars())
-    kept: list[JobOutcome] = []
-    for outcome in outcomes:
-        # A job that was retried while its first chunk was out may come twice: the first one wins.
-        if outcome.line in open_lines:
-            open_lines.remove(outcome.line)
-            kept.append(outcome)
-    return kept
-
-
-def _update_jobs(connection: Connection, written: Sequence[JobOutcome], worker: int) -> None:
-    ended = bindparam("b_state", type_=String()) != literal(JobState.QUEUED, String())
-    statement = (
-        update(jobs)
-        .where(jobs.c.batch_id == bindparam("b_batch"), jobs.c.line == bindparam("b_line"))
-        .values(
-            state=bindparam("b_state"),
-            attempts=jobs.c.attempts + 1,
-            worker_id=worker,
-            started_at=bindparam("b_started"),
-            finished_at=case((ended, db_now()), else_=None),
-            prompt_tokens=bindparam("b_prompt"),
-            completion_tokens=bindparam("b_completion"),
-            error_code=bindparam("b_code"),
-            error_message=bindparam("b_message"),
-        )
-    )
-    connection.execute(
-        statement,
-        [
-            {
-                "b_batch": outcome.batch,
-                "b_line": outcome.line,
-                "b_state": outcome.state,
-                "b_started": outcome.started_at,
-                "b_prompt": outcome.prompt_tokens,
-                "b_completion": outcome.completion_tokens,
-                "b_code": outcome.error_code,
-                "b_message": outcome.error_message,
-            }
-            for outcome in written
-        ],
+def _attempt(outcome: JobOutcome) -> EndedAttempt:
+    return EndedAttempt(
+        outcome.batch,
+        outcome.line,
+        outcome.state,
+        outcome.started_at,
+        outcome.prompt_tokens,
+        outcome.completion_tokens,
+        outcome.error_code,
+        outcome.error_message,
     )
 
 
@@ -167,22 +122,17 @@ def _failure(outcome: JobOutcome, worker: int) -> dict[str, Any]:
     }
 
 
-def _insert_results(connection: Connection, written: Sequence[JobOutcome]) -> None:
-    rows = [
-        {
-            "batch_id": outcome.batch,
-            "line": outcome.line,
-            "sample": index,
-            "text": sample.text,
-            "finish_reason": sample.finish_reason,
-            "completion_tokens": sample.completion_tokens,
-            "logprobs": sample.logprobs,
-        }
-        for outcome in written
-        for index, sample in enumerate(outcome.samples)
-    ]
-    if rows:
-        connection.execute(insert(results), rows)
+def _results(outcome: JobOutcome) -> Iterator[Result]:
+    for index, sample in enumerate(outcome.samples):
+        yield Result(
+            outcome.batch,
+            outcome.line,
+            index,
+            sample.text,
+            sample.finish_reason,
+            sample.completion_tokens,
+            sample.logprobs,
+        )
 
 
 def _count(connection: Connection, written: Sequence[JobOutcome]) -> None:

@@ -190,7 +190,7 @@ class Mill(RuleBasedStateMachine):
         with self.database.write() as connection:
             made = [_ended(claim, job, end) for job in claim.jobs]
             outcomes.record(connection, [one for one in made if one], worker=self.worker)
-            chunks.finish(connection, claim.chunk, claim.token)
+            chunks.finish(connection, {claim.chunk: claim.token})
             outcomes.settle(connection, [claim.batch])
 
     def _steer(self, which: int, verb: Callable[[Connection, str], object]) -> None:

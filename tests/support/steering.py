@@ -41,7 +41,7 @@ def write(database: Database, claim: Claim, worker: int, bad: tuple[int, ...] = 
     with database.write() as connection:
         chunks.lock(connection, [claim.chunk])
         written = outcomes.record(connection, made, worker=worker)
-        chunks.finish(connection, claim.chunk, claim.token)
+        chunks.finish(connection, {claim.chunk: claim.token})
         outcomes.settle(connection, [claim.batch])
     return written
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import Connection, event, update
 
 from db.database import Database
 from db.queries import chunks, jobs, recovery, steering
@@ -75,7 +75,7 @@ def test_given_a_claimed_chunk_when_claimed_again_then_there_is_nothing_to_be_ha
     assert claim(database, first.chunk, other) is None
     assert a_claim(database, other) is None
     with database.write() as connection:
-        assert chunks.finish(connection, first.chunk, first.token)
+        assert chunks.finish(connection, {first.chunk: first.token})
     assert claim(database, first.chunk, other) is None
     assert claim(database, 10**9, other) is None
     assert chunk_states(database, batch.key) == ["done"]
@@ -164,7 +164,7 @@ def test_given_leases_when_renewed_then_only_those_still_ours_are_kept(database:
     worker = a_worker(database)
     mine, done, lost, stolen = claims(database, worker)
     with database.write() as connection:
-        chunks.finish(connection, done.chunk, done.token)
+        chunks.finish(connection, {done.chunk: done.token})
         chunks.release(connection, lost.chunk, lost.token)
         chunks.release(connection, stolen.chunk, stolen.token)
     assert claim(database, stolen.chunk, a_worker(database)) is not None
@@ -187,9 +187,17 @@ def test_given_an_expired_lease_that_nobody_found_when_renewed_then_it_goes_on(
         assert recovery.expired_leases(connection, 10) == []
 
 
-@pytest.mark.parametrize("end", [chunks.release, chunks.finish])
+def _release(connection: Connection, claim: Claim) -> int:
+    return chunks.release(connection, claim.chunk, claim.token)
+
+
+def _finish(connection: Connection, claim: Claim) -> int:
+    return chunks.finish(connection, {claim.chunk: claim.token})
+
+
+@pytest.mark.parametrize("end", [_release, _finish])
 def test_given_a_stale_token_when_a_chunk_is_ended_then_its_new_owner_keeps_it(
-    database: Database, end: Callable[..., bool]
+    database: Database, end: Callable[[Connection, Claim], int]
 ) -> None:
     batch = a_batch(database, 1)
     old = taken(database, a_worker(database))
@@ -197,7 +205,7 @@ def test_given_a_stale_token_when_a_chunk_is_ended_then_its_new_owner_keeps_it(
         assert chunks.release(connection, old.chunk, old.token)
     new = taken(database, a_worker(database))
     with database.write() as connection:
-        assert not end(connection, old.chunk, old.token)
+        assert not end(connection, old)
         assert set(chunks.renew(connection, {new.chunk: new.token}, lease=LEASE)) == {new.chunk}
     assert chunk_states(database, batch.key) == ["running"]
 

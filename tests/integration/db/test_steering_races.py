@@ -232,7 +232,7 @@ def test_given_a_job_that_failed_in_a_running_chunk_when_retried_then_it_is_in_o
         with database.write() as connection:
             made = [succeeded(first, line) for line in (1, 3, 4)]
             outcomes.record(connection, made, worker=worker)
-            chunks.finish(connection, first.chunk, first.token)
+            chunks.finish(connection, {first.chunk: first.token})
     held = sorted(job.line for claim in claims(database, worker) for job in claim.jobs)
     assert held == ([2] if end == "finished" else [1, 2, 3, 4])
 

@@ -75,7 +75,7 @@ def test_given_a_lost_worker_when_recovering_then_its_chunk_waits_again_with_an_
     assert job(database, batch, 2).error_code == "worker_lost"
     with database.write() as connection:
         assert chunks.take_unsent(connection, 10) == [(claim.chunk, QUEUE, 5)]
-        assert not chunks.finish(connection, claim.chunk, claim.token)
+        assert not chunks.finish(connection, {claim.chunk: claim.token})
         assert outcomes.record(connection, [succeeded(claim, 2)], worker=worker) == 0
 
 
@@ -96,7 +96,7 @@ def test_given_a_prompt_that_kills_its_worker_when_recovering_then_it_is_parked_
             continue
         with database.write() as connection:
             outcomes.record(connection, [succeeded(claim, claim.jobs[0].line)], worker=worker)
-            chunks.finish(connection, claim.chunk, claim.token)
+            chunks.finish(connection, {claim.chunk: claim.token})
             outcomes.settle(connection, [claim.batch])
     assert batch_now(database, batch).state == BatchState.IN_PROGRESS
     recover(database)

@@ -1,0 +1,138 @@
+"""How many jobs a second does one worker take, echo and store, and how many do other queues?
+
+    python benchmarks/peers.py queues            # once
+    python benchmarks/queues.py                  # both databases, all that is installed
+    python benchmarks/queues.py --database sqlite --jobs 20000 --peer-jobs 1000
+
+From the first prompt queued to the last result stored, without any time for generating. Each side
+runs alone, on a Redis and a database of its own; peers have two processes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import peers
+from benchmarks.report import Report
+from tests.support.servers import PrivatePostgres, PrivateRedis
+
+_PEERS = {"Celery, a task a prompt": "celery_tasks", "celery-batches": "celery_batches_tasks"}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of those compared."""
+
+    name: str
+    module: str
+    python: Path
+    jobs: int
+    more: tuple[str, ...] = ()
+
+    def run(self, database: str, redis: str) -> dict[str, Any]:
+        """What it measured. Raises click.ClickException with the end of its errors."""
+        done = subprocess.run(
+            [self.python, "-m", f"benchmarks.queue_peers.{self.module}", database, redis,
+             str(self.jobs), *self.more],
+            cwd=peers.ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise click.ClickException(f"{self.name} failed:\n{done.stderr[-2000:]}")
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        return found
+
+
+def sides(jobs: int, peer_jobs: int, chunk_sizes: tuple[int, ...]) -> list[Side]:
+    """promptmill, and the peers if they are installed."""
+    ours = Path(sys.executable)
+    found = [
+        Side(f"promptmill, chunks of {size}", "ours", ours, jobs, (str(size),))
+        for size in chunk_sizes
+    ]
+    if peers.installed("queues"):
+        python = peers.python("queues")
+        found += [Side(name, module, python, peer_jobs) for name, module in _PEERS.items()]
+    return found
+
+
+@contextmanager
+def place(kind: str) -> Iterator[tuple[str, str]]:
+    """URLs of a fresh database and a fresh Redis."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        redis = stack.enter_context(PrivateRedis(folder / "redis"))
+        if kind == "sqlite":
+            yield f"sqlite:///{folder / 'bench.db'}", redis.url
+        else:
+            yield stack.enter_context(PrivatePostgres()).url, redis.url
+
+
+@click.command(help=__doc__.split("\n\n", maxsplit=1)[0])
+@click.option("--jobs", default=50_000, show_default=True, help="Of promptmill.")
+@click.option("--peer-jobs", default=3_000, show_default=True, help="Of each peer.")
+@click.option("--chunk-size", "chunk_sizes", default=(64, 1000), multiple=True, show_default=True)
+@click.option(
+    "--database",
+    "kinds",
+    default=("postgresql", "sqlite"),
+    multiple=True,
+    type=click.Choice(["postgresql", "sqlite"]),
+)
+@click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
+def main(
+    jobs: int,
+    peer_jobs: int,
+    chunk_sizes: tuple[int, ...],
+    kinds: tuple[str, ...],
+    path: Path | None,
+) -> None:
+    report = Report(
+        "queues",
+        "How many jobs a second from submit to stored result?",
+        setup={"jobs": jobs, "peer_jobs": peer_jobs},
+        packages=("celery", "redis", "sqlalchemy", "psycopg"),
+    )
+    if peers.installed("queues"):
+        report.peers = peers.versions("queues", "celery-batches")
+    for kind in kinds:
+        _compare(report, kind, sides(jobs, peer_jobs, chunk_sizes))
+    report.finish(path)
+
+
+def _compare(report: Report, kind: str, compared: list[Side]) -> None:
+    found = {}
+    for side in compared:
+        click.echo(f"{kind}: {side.name}", err=True)
+        with place(kind) as (database, redis):
+            found[side] = side.run(database, redis)
+    rates = {side: one["jobs"] / one["seconds"] for side, one in found.items()}
+    plain = next((rate for side, rate in rates.items() if side.module == "celery_tasks"), None)
+    for side, rate in rates.items():
+        worker = found[side].get("worker")
+        report.row(
+            database=kind,
+            side=side.name,
+            jobs=side.jobs,
+            jobs_per_second=rate,
+            of_celery=None if plain is None else rate / plain,
+            worker_alone=None if worker is None else side.jobs / worker,
+        )
+
+
+if __name__ == "__main__":
+    main()
