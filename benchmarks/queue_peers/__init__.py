@@ -4,5 +4,6 @@
 
 Each module starts its library's own worker, queues the prompts, waits until every result is in the
 database, and prints one line of JSON: `jobs` and `seconds`, from the first prompt queued to the
-last result stored. They run in the environment `queues` of `benchmarks/peers.py`.
+last result stored. Each runs in an
+environment of its own (`benchmarks/peers.py`).
 """

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 from benchmarks.queue_peers import storage
-from benchmarks.queue_peers.storage import Row
 
 
 def main() -> None:
     jobs = storage.prepare()
     from benchmarks.queue_peers.celery_app import app, store
-    from benchmarks.queue_peers.celery_worker import worker
+    from benchmarks.queue_peers.celery_worker import queue, worker
 
-    def put(prompts: Sequence[Row]) -> None:
-        with app.producer_or_acquire() as producer:
-            for prompt in prompts:
-                store.apply_async(prompt, producer=producer)
-
-    with worker(processes=2):
-        storage.measured(put, jobs)
+    with worker(app, "celery_app", prefetch=16):
+        storage.measured(partial(queue, app, store), jobs)
 
 
 if __name__ == "__main__":

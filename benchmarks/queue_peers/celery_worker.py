@@ -1,21 +1,22 @@
-"""A Celery worker of several processes as long as its context lasts."""
+"""A Celery worker of two processes as long as its context lasts."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.queue_peers.storage import Row
 
 
 @contextmanager
-def worker(processes: int, prefetch: int = 16) -> Iterator[None]:
-    """Ready to work."""
-    from benchmarks.queue_peers.celery_app import app
-
+def worker(app: Any, module: str, prefetch: int) -> Iterator[None]:
+    """Of the application `app` in `benchmarks.queue_peers.MODULE`, ready to work."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "benchmarks.queue_peers.celery_app", "worker",
-         "--loglevel=ERROR", f"--concurrency={processes}", f"--prefetch-multiplier={prefetch}"],
+        [sys.executable, "-m", "celery", "-A", f"benchmarks.queue_peers.{module}", "worker",
+         "--loglevel=ERROR", "--concurrency=2", f"--prefetch-multiplier={prefetch}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -27,3 +28,10 @@ def worker(processes: int, prefetch: int = 16) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait()
+
+
+def queue(app: Any, task: Any, prompts: Sequence[Row]) -> None:
+    """A message a prompt, over one connection."""
+    with app.producer_or_acquire() as producer:
+        for prompt in prompts:
+            task.apply_async(prompt, producer=producer)
