@@ -14,7 +14,7 @@ def test_given_a_running_batch_when_paused_and_resumed_then_it_stands_still_and_
     mill: Mill,
 ) -> None:
     mill.worker(_SLOW)
-    batch = mill.submit(400)
+    batch = mill.submit(1200)
     mill.until(batch, lambda found: found.done > 0, "begun")
 
     assert mill.json("pause", batch)["state"] == "paused"
@@ -23,7 +23,7 @@ def test_given_a_running_batch_when_paused_and_resumed_then_it_stands_still_and_
     mill.finished(other)
     held = mill.client.batch(batch)
     assert held.state == BatchState.PAUSED
-    assert held.done < 400
+    assert held.done < 1200
     assert mill.run("pause", batch).returncode == 0  # twice is once
 
     assert mill.json("resume", batch)["state"] == "in_progress"
@@ -90,7 +90,7 @@ def test_given_failed_jobs_when_retried_then_only_they_run_again(mill: Mill) -> 
 
 def test_given_a_large_batch_when_an_urgent_one_comes_later_then_it_overtakes(mill: Mill) -> None:
     mill.worker(_SLOW)
-    large = mill.submit(400, "--priority", "1")
+    large = mill.submit(1200, "--priority", "1")
     mill.until(large, lambda found: found.done > 0, "begun")
 
     urgent = mill.submit(20, "--priority", "9")
