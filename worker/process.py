@@ -16,11 +16,15 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TypeVar
+
+from celery.worker import state
 
 from db.database import Database
 from db.errors import DatabaseError, SettingsError
 from db.ids import queue_name
 from db.migrate import ready
+from db.patience import patiently
 from db.queries import batches as batch_queries
 from db.queries import workers as worker_queries
 from db.settings import Settings, variable
@@ -38,6 +42,8 @@ from worker.schema_watch import SchemaWatch
 from worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds for the last writes of a shutdown, on top of the grace.
 _LAST_WRITES = 10.0
@@ -66,13 +72,14 @@ class WorkerProcess:
             raise SettingsError(f"which model? give --model, or set {variable('model')}")
         database = Database(settings)
         self._resources.callback(database.close)
-        ready(database)
-        only = _only_batch(database, settings)
+        self._patiently(lambda: ready(database))
+        only = self._patiently(lambda: _only_batch(database, settings))
         engine = create(settings.engine, _engine_config(settings, settings.model))
         info = engine.start()
         self._resources.callback(engine.close)
         queue = queue_name(settings.model)
-        worker = self._register(database, info, queue)
+        # Loading may have taken minutes, in which the database may have gone away.
+        worker = self._patiently(lambda: self._register(database, info, queue))
         mill = Mill(settings, database, engine, worker=worker, queue=queue, only=only)
         mill.flusher.start()
         self.mill = mill
@@ -94,6 +101,16 @@ class WorkerProcess:
         for duty in self._duties:
             duty.stop()
         self._resources.close()
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """What `call` returns once the database lets it; a signal to stop ends the wait."""
+
+        def attempt() -> T:
+            if state.should_stop is not None:
+                raise SystemExit(0)
+            return call()
+
+        return patiently(attempt, self._settings.patience)
 
     def _register(self, database: Database, info: EngineInfo, queue: str) -> int:
         host = socket.gethostname()

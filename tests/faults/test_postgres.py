@@ -39,8 +39,10 @@ def test_given_busy_workers_when_postgresql_ends_and_comes_back_then_the_batch_f
         )
         own_postgres.start()
     proven(mill, batch, 2 * JOBS)
-    assert all(worker.process.poll() is None for worker in workers)
-    assert all("Traceback" not in worker.said() for worker in workers)
+    for worker in workers:
+        assert worker.process.poll() is None, worker.said()
+    for worker in workers:
+        assert "Traceback" not in worker.said(), worker.said()
 
 
 def test_given_postgresql_that_is_away_past_the_lease_when_it_is_back_then_each_job_has_one_result(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from db.database import Database
-from db.errors import PromptmillError, SchemaMismatch, SettingsError
+from db.errors import DatabaseUnavailable, PromptmillError, SchemaMismatch, SettingsError
 from db.ids import queue_name
 from db.queries import jobs, workers
 from db.schema import workers as worker_table
@@ -149,4 +150,31 @@ def test_given_a_database_without_a_schema_when_a_worker_starts_then_no_model_is
         engine="echo",
     )
     with pytest.raises(SchemaMismatch, match="promptmill db upgrade"):
+        workers_here.start(config)
+
+
+def _away_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database goes away while the model is loaded, and comes back."""
+    register, failures = workers.register, iter([DatabaseUnavailable("it is away")])
+
+    def registered(*arguments: Any) -> int:
+        for failure in failures:
+            raise failure
+        return register(*arguments)
+
+    monkeypatch.setattr(workers, "register", registered)
+
+
+def test_given_a_database_that_goes_away_while_loading_when_started_then_it_waits(
+    config: Settings, workers_here: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _away_once(monkeypatch)
+    assert workers_here.start(config).mill is not None
+
+
+def test_given_a_signal_to_stop_when_the_database_is_awaited_then_it_ends(
+    config: Settings, workers_here: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery.worker.state.should_stop", 0)
+    with pytest.raises(SystemExit):
         workers_here.start(config)
