@@ -11,9 +11,6 @@ the database.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import peers
 from benchmarks.report import Report
 
-SIDES = "benchmarks.generation_sides"
 #: Sizes of the pipeline's batches, of which the best counts.
 _PIPELINE_SIZES = (8, 16, 32)
 
@@ -43,18 +39,8 @@ class Side:
     seconds: list[float] = field(default_factory=list)
 
     def run(self, *work: str) -> None:
-        """Once; raises click.ClickException with the end of what it said if it fails."""
-        done = subprocess.run(
-            [self.python, "-m", f"{SIDES}.{self.module}", *work],
-            cwd=peers.ROOT,
-            env={**os.environ, **self.env},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise click.ClickException(f"{self.name} failed:\n{done.stderr[-2000:]}")
-        found = json.loads(done.stdout.strip().splitlines()[-1])
+        """Once."""
+        found = peers.measured(self.python, f"generation_sides.{self.module}", *work, env=self.env)
         self.tokens = found["tokens"]
         self.seconds.append(found["seconds"])
 

@@ -8,10 +8,14 @@ Nothing is installed into the environment that runs this: peers bring their own 
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import venv
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,6 +47,27 @@ def python(peer: str) -> Path:
 
 def installed(peer: str) -> bool:
     return (ROOT / _ENVIRONMENT.format(peer) / "bin" / "python").exists()
+
+
+def measured(
+    python: Path, module: str, *arguments: str, env: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What `benchmarks.MODULE` measures, in a process of its own: the last line that it prints.
+
+    Raises click.ClickException with the end of its errors.
+    """
+    done = subprocess.run(
+        [python, "-m", f"benchmarks.{module}", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise click.ClickException(f"benchmarks.{module} failed:\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
 
 
 def versions(peer: str, *packages: str) -> dict[str, str]:

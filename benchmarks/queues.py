@@ -10,8 +10,6 @@ runs alone, on a Redis and a database of its own; peers have two processes.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -46,26 +44,16 @@ class Side:
     more: tuple[str, ...] = ()
 
     def run(self, database: str, redis: str) -> dict[str, Any]:
-        """What it measured. Raises click.ClickException with the end of its errors."""
-        done = subprocess.run(
-            [self.python, "-m", f"benchmarks.queue_peers.{self.module}", database, redis,
-             str(self.jobs), *self.more],
-            cwd=peers.ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise click.ClickException(f"{self.name} failed:\n{done.stderr[-2000:]}")
-        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        return found
+        """What it measured."""
+        arguments = (database, redis, str(self.jobs), *self.more)
+        return peers.measured(self.python, f"queue_sides.{self.module}", *arguments)
 
 
 def sides(jobs: int, peer_jobs: int, chunk_sizes: tuple[int, ...]) -> list[Side]:
     """promptmill, and the peers if they are installed."""
     ours = Path(sys.executable)
     found = [
-        Side(f"promptmill, chunks of {size}", "ours", ours, jobs, (str(size),))
+        Side(f"promptmill, chunks of {size}", "whole", ours, jobs, (str(size),))
         for size in chunk_sizes
     ]
     found += [

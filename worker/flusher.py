@@ -185,10 +185,10 @@ class Flusher:
         done = {close.run.claim.chunk: close.run.claim.token for close in closes if close.done}
         if done:
             chunk_queries.finish(connection, done)
-        for close in closes:
+        # These lock jobs again: in the order of everyone.
+        rest = [close for close in closes if not close.done]
+        for close in sorted(rest, key=lambda item: item.run.claim.chunk):
             claim = close.run.claim
-            if close.done:
-                continue
             if close.run.retry_attempt:
                 recovery_queries.retry_later(
                     connection,

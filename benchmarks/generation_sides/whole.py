@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +12,7 @@ from benchmarks.generation_sides.common import Work, report, work
 from benchmarks.workloads import Task
 from db.settings import Settings
 from producer import Client
+from producer.local_worker import LocalWorker
 
 
 def main() -> None:
@@ -39,26 +37,18 @@ def _generate(client: Client, model: str, tasks: list[Task]) -> int:
 
 @contextmanager
 def _worker(asked: Work, home: Path) -> Iterator[None]:
-    """A worker with this model; it ends with us."""
+    """A worker with this model."""
     settings = {
         "PROMPTMILL_HOME": str(home),
         "PROMPTMILL_MODEL": asked.model,
         "PROMPTMILL_DTYPE": asked.dtype,
         "PROMPTMILL_DEVICE": "cpu",
     }
-    with (home / "worker.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker", "--leave-with-parent"],
-            env={**os.environ, **settings},
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-        )
+    worker = LocalWorker(settings, home / "logs" / "worker.log")
     try:
         yield
     finally:
-        process.terminate()
-        process.wait()
+        worker.stop(patience=30)
 
 
 if __name__ == "__main__":

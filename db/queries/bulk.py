@@ -1,7 +1,6 @@
 """Many rows at once, as each database takes them best.
 
-PostgreSQL: one statement with an array a column. It is planned once and sent at once: a client
-that freezes is either before it or after it, and PostgreSQL ends an idle transaction by itself.
+PostgreSQL: one statement with an array a column, a single round trip however many rows there are.
 SQLite has no network between: a statement for all rows, run row by row.
 """
 

@@ -40,7 +40,7 @@ def test_given_a_type_when_projected_in_pieces_then_it_equals_the_whole(
 
 
 @pytest.mark.parametrize("name", ["layer", "head"])
-@pytest.mark.parametrize("shape", [(1, 3), (1, FEW), (1, FEW + 1), (2, 2), ()])
+@pytest.mark.parametrize("shape", [(1, 3), (1, FEW), (1, FEW + 1), (2, 2), (), (1, 0)])
 def test_given_a_model_when_replaced_and_removed_then_the_numbers_stay(
     name: str, shape: tuple[int, ...]
 ) -> None:

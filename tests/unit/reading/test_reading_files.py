@@ -226,6 +226,7 @@ def test_given_a_format_when_it_overrides_the_suffix_then_it_wins(here: Path) ->
         (gzip.compress(b'"x"'), "x"),
         (zstandard.compress(b"x\n"), "x"),
     ],
+    ids=["json", "spaced", "marked", "text", "gzip", "zstd"],
 )
 def test_given_stdin_when_read_then_its_first_bytes_tell_the_format(
     monkeypatch: pytest.MonkeyPatch, content: bytes, expected: str

@@ -91,7 +91,7 @@ def _layer(module: Any) -> Forward:
         rows = hidden.reshape(-1, hidden.shape[-1])
         if rows.shape[0] > FEW:
             return whole(hidden)
-        product = weights_first(rows, module.weight).view(*hidden.shape[:-1], -1)
+        product = weights_first(rows, module.weight).view(*hidden.shape[:-1], module.out_features)
         return product if module.bias is None else product + module.bias
 
     return forward
@@ -108,6 +108,6 @@ def _head(module: Any, most: int) -> Forward:
             return whole(hidden)
         logits = kept[: rows.shape[0]]
         in_pieces(rows, module.weight, logits)
-        return logits.view(*hidden.shape[:-1], -1)
+        return logits.view(*hidden.shape[:-1], module.out_features)
 
     return forward

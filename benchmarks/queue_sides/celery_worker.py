@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.queue_peers.storage import Row
+from benchmarks.queue_sides.storage import Row
 
 
 @contextmanager
 def worker(app: Any, module: str, prefetch: int) -> Iterator[None]:
-    """Of the application `app` in `benchmarks.queue_peers.MODULE`, ready to work."""
+    """Of the application `app` in `benchmarks.queue_sides.MODULE`, ready to work."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", f"benchmarks.queue_peers.{module}", "worker",
+        [sys.executable, "-m", "celery", "-A", f"benchmarks.queue_sides.{module}", "worker",
          "--loglevel=ERROR", "--concurrency=2", f"--prefetch-multiplier={prefetch}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

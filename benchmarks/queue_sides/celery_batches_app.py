@@ -6,8 +6,8 @@ from typing import Any
 
 from celery_batches import Batches
 
-from benchmarks.queue_peers import storage
-from benchmarks.queue_peers.celery_app import app
+from benchmarks.queue_sides import storage
+from benchmarks.queue_sides.celery_app import app
 
 
 @app.task(name="store_batch", base=Batches, flush_every=64, flush_interval=0.1)  # type: ignore[untyped-decorator]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.queue_peers import storage
+from benchmarks.queue_sides import storage
 
 
 def main() -> None:
     jobs = storage.prepare()
-    from benchmarks.queue_peers.celery_app import app, store
-    from benchmarks.queue_peers.celery_worker import queue, worker
+    from benchmarks.queue_sides.celery_app import app, store
+    from benchmarks.queue_sides.celery_worker import queue, worker
 
     with worker(app, "celery_app", prefetch=16):
         storage.measured(partial(queue, app, store), jobs)

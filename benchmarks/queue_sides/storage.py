@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -76,8 +77,7 @@ def _options(url: str) -> dict[str, float]:
     return {"timeout": 60.0} if url.startswith("sqlite") else {}
 
 
-def _configure(connection: object, _record: object) -> None:
+def _configure(connection: Any, _record: object) -> None:
     """As promptmill's own."""
-    execute = connection.execute  # type: ignore[attr-defined]
-    execute("PRAGMA journal_mode=WAL")
-    execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")

@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_process_init
 
-from benchmarks.queue_peers import storage
+from benchmarks.queue_sides import storage
 
 app = Celery("peer", broker=os.environ[storage.REDIS])
 app.conf.update(

@@ -1,13 +1,11 @@
 """promptmill: `submit` and one worker with the `echo` engine, which takes no time.
 
-python -m benchmarks.queue_peers.ours DATABASE_URL REDIS_URL JOBS [CHUNK_SIZE]
+python -m benchmarks.queue_sides.whole DATABASE_URL REDIS_URL JOBS [CHUNK_SIZE]
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +18,7 @@ from db.database import Database
 from db.migrate import upgrade
 from db.settings import Settings
 from producer import Client
+from producer.local_worker import LocalWorker
 
 _MODEL = "bench/echo"
 
@@ -67,19 +66,11 @@ def _worker(settings: Settings) -> Iterator[None]:
         "PROMPTMILL_MODEL": _MODEL,
         "PROMPTMILL_ENGINE": "echo",
     }
-    with (settings.home / "worker.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker", "--leave-with-parent"],
-            env={**os.environ, **env},
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-        )
+    worker = LocalWorker(env, settings.home / "logs" / "worker.log")
     try:
         yield
     finally:
-        process.terminate()
-        process.wait()
+        worker.stop(patience=30)
 
 
 if __name__ == "__main__":
