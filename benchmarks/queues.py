@@ -11,9 +11,6 @@ runs alone, on a Redis and a database of its own; peers have two processes.
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +20,8 @@ import click
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import peers
+from benchmarks.places import databases, place
 from benchmarks.report import Report
-from tests.support.servers import PrivatePostgres, PrivateRedis
 
 #: Environment, name and module of each peer.
 _PEERS = (
@@ -64,29 +61,11 @@ def sides(jobs: int, peer_jobs: int, chunk_sizes: tuple[int, ...]) -> list[Side]
     return found
 
 
-@contextmanager
-def place(kind: str) -> Iterator[tuple[str, str]]:
-    """URLs of a fresh database and a fresh Redis."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        redis = stack.enter_context(PrivateRedis(folder / "redis"))
-        if kind == "sqlite":
-            yield f"sqlite:///{folder / 'bench.db'}", redis.url
-        else:
-            yield stack.enter_context(PrivatePostgres()).url, redis.url
-
-
 @click.command(help=__doc__.split("\n\n", maxsplit=1)[0])
 @click.option("--jobs", default=50_000, show_default=True, help="Of promptmill.")
 @click.option("--peer-jobs", default=3_000, show_default=True, help="Of each peer.")
 @click.option("--chunk-size", "chunk_sizes", default=(64, 1000), multiple=True, show_default=True)
-@click.option(
-    "--database",
-    "kinds",
-    default=("postgresql", "sqlite"),
-    multiple=True,
-    type=click.Choice(["postgresql", "sqlite"]),
-)
+@databases
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
 def main(
     jobs: int,
@@ -112,8 +91,8 @@ def _compare(report: Report, kind: str, compared: list[Side]) -> None:
     found = {}
     for side in compared:
         click.echo(f"{kind}: {side.name}", err=True)
-        with place(kind) as (database, redis):
-            found[side] = side.run(database, redis)
+        with place(kind) as where:
+            found[side] = side.run(where.database, where.redis)
     rates = {side: one["jobs"] / one["seconds"] for side, one in found.items()}
     plain = next((rate for side, rate in rates.items() if side.module == "celery_tasks"), None)
     for side, rate in rates.items():
