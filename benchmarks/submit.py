@@ -10,14 +10,16 @@ of the prompts too, to see whether it grows.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import orjson
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -25,6 +27,9 @@ from benchmarks import bare
 from benchmarks.places import Place, databases, place
 from benchmarks.report import Report
 from benchmarks.workloads import lines
+
+#: Seconds between two looks at a command's memory.
+_LOOK = 0.02
 
 _SCRIPT = Path(sys.executable).with_name("promptmill")
 
@@ -41,24 +46,29 @@ class Spent:
 def run(where: Place, *arguments: str) -> Spent:
     """`promptmill ARGUMENTS`. Raises click.ClickException with what it said if it fails."""
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [_SCRIPT, *arguments],
-        env={**os.environ, **where.env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    output, errors = process.stdout, process.stderr
-    assert output is not None
-    assert errors is not None
-    with output, errors:
-        said, complained = output.read(), errors.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
+    with tempfile.TemporaryFile("w+") as said:
+        process = psutil.Popen(
+            [_SCRIPT, *arguments], env={**os.environ, **where.env}, stdout=said, stderr=said
+        )
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _resident(process))
+            with suppress(psutil.TimeoutExpired):
+                process.wait(_LOOK)
+        seconds = time.perf_counter() - began
+        said.seek(0)
+        output = said.read()
     if process.returncode:
-        raise click.ClickException(f"promptmill {arguments[0]} failed:\n{complained[-2000:]}")
-    return Spent(seconds, usage.ru_maxrss / 1024, said)
+        raise click.ClickException(f"promptmill {arguments[0]} failed:\n{output[-2000:]}")
+    return Spent(seconds, peak / 2**20, output)
+
+
+def _resident(process: psutil.Popen) -> int:
+    """Bytes in memory; 0 once it has ended. What the system notes as its peak is its parent's."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def write_prompts(path: Path, count: int) -> None:
@@ -146,7 +156,7 @@ def _commands(kind: str, prompts: int, *, bare_too: bool) -> tuple[tuple[Spent, 
         write_prompts(file, prompts)
         click.echo(f"{kind}: submit {prompts:,}", err=True)
         submitted = run(where, "submit", str(file), "--model", "bench/echo")
-        batch = submitted.output.strip()
+        batch = submitted.output.split()[-1]
         complete(where, batch)
         selected = 0.0
         if bare_too:

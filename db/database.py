@@ -133,7 +133,7 @@ class Database:
         except SQLAlchemyError as error:
             raise DatabaseError(f"database {redact(self.url)}: {_cause(error)}") from error
         except self._driver.Error as error:
-            # Only COPY talks to the driver without SQLAlchemy in between.
+            # COPY and the reading of results talk to the driver without SQLAlchemy in between.
             if isinstance(error, (self._driver.DataError, self._driver.IntegrityError)):
                 raise ValueRefused(f"database {redact(self.url)}: {_cause(error)}") from error
             raise self._translate(error) from error

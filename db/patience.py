@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,24 +18,26 @@ T = TypeVar("T")
 _FIRST, _LONGEST = 0.5, 5.0
 
 
-def patiently(call: Callable[[], T], patience: float) -> T:
+def patiently(call: Callable[[], T], patience: float, stop: threading.Event | None = None) -> T:
     """What `call` returns, once the services let it; it must bear to be called again.
 
     Says once that it waits, and once that it goes on. Raises what `call` does: after `patience`
-    seconds what may pass, and the rest, such as a wrong password or a full disk, at once.
+    seconds what may pass, and the rest, such as a wrong password or a full disk, at once. Once
+    `stop` is set nothing is waited for.
     """
+    stop = stop or threading.Event()
     deadline, pause, told = time.monotonic() + patience, _FIRST, False
     while True:
         try:
             result = call()
         except PromptmillError as error:
             left = deadline - time.monotonic()
-            if not error.passing or left <= 0:
+            if not error.passing or left <= 0 or stop.is_set():
                 raise
             if not told:
                 logger.warning("%s; waiting for it, for up to %.0f s", error.message, left)
                 told = True
-            time.sleep(min(pause, left))
+            stop.wait(min(pause, left))
             pause = min(_LONGEST, pause * 2)
         else:
             if told:

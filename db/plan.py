@@ -15,6 +15,17 @@ _TAIL = 32
 _SMALLEST = 4
 
 
+#: Jobs of a full chunk: small enough to spread, large enough to be cheap …
+_USUAL, _LARGEST = 64, 1024
+#: … and so many chunks are enough for any number of workers.
+_PLENTY = 2048
+
+
+def full_chunk(total: int) -> int:
+    """Jobs of a full chunk in a batch of `total`, where nobody says: 64 … 1024."""
+    return min(_LARGEST, max(_USUAL, total // _PLENTY))
+
+
 def chunk_ranges(total: int, chunk_size: int) -> Iterator[tuple[int, int]]:
     """Cut lines 1 … total into (first, last) ranges, both included, in order."""
     first = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from db.states import BATCH_TERMINAL, BatchState, JobState
 
@@ -85,9 +85,11 @@ class Job:
     history: Sequence[Attempt] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One sample of a finished job, or the error of a job that has none."""
+class Result(NamedTuple):
+    """One sample of a finished job, or the error of a job that has none.
+
+    A tuple, as millions of them are made.
+    """
 
     id: str
     batch: str

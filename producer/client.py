@@ -23,6 +23,7 @@ from db.database import Database
 from db.errors import BrokerUnavailable, LostRace, NotFoundError
 from db.migrate import ready
 from db.patience import patiently
+from db.plan import full_chunk
 from db.queries import batches as batch_queries
 from db.queries import jobs as job_queries
 from db.queries import retries, steering
@@ -181,7 +182,7 @@ class Client:
         self,
         id: str,  # noqa: A002 - what users call it
         *,
-        order: ResultOrder = "finished",
+        order: ResultOrder = "input",
         failed_only: bool = False,
         with_request: bool = False,
     ) -> Results:
@@ -295,7 +296,8 @@ class Client:
                 if not lines:
                     return count
                 fresh = batch_queries.get(connection, batch.id)
-                count += retries.requeue(connection, fresh, lines, self.settings.chunk_size)
+                size = self.settings.chunk_size or full_chunk(len(lines))
+                count += retries.requeue(connection, fresh, lines, size)
             after = lines[-1]
 
     def _retry_line(self, batch: Batch, line: int) -> int:

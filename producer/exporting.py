@@ -8,6 +8,7 @@ from db.records import Batch
 from producer.display import for_people
 from producer.export import check_target, format_of, is_stdout, write
 from producer.progress import counting
+from producer.throughput import for_throughput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ def export(
     *,
     output: str | None,
     given_format: str | None,
-    in_order: bool,
+    as_finished: bool = False,
     failed_only: bool = False,
     with_prompt: bool = False,
     raw: bool = False,
@@ -40,13 +41,14 @@ def export(
     chosen = format_of(output, given_format)
     results = client.results(
         batch.id,
-        order="input" if in_order else "finished",
+        order="finished" if as_finished else "input",
         failed_only=failed_only,
         # An OpenAI line says whether it answers a chat: that is in the request.
         with_request=with_prompt or chosen == "openai",
     )
     # A counter would run through the records where both go to one terminal.
-    with counting("writing", quiet=is_stdout(output) and for_people()) as on_progress:
+    quiet = is_stdout(output) and for_people()
+    with counting("writing", quiet=quiet) as on_progress, for_throughput():
         lines = _counted(iter(results), on_progress)
         return write(lines, output, format=chosen, batch=batch, raw=raw)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, get_args
 
 from db.database import Database
@@ -53,4 +52,4 @@ class Results:
             import pandas as pd
         except ImportError as error:
             raise UsageError("pandas is not installed: pip install 'promptmill[pandas]'") from error
-        return pd.DataFrame([asdict(result) for result in self])
+        return pd.DataFrame([result._asdict() for result in self], columns=Result._fields)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from kombu import Exchange, Queue
@@ -24,7 +25,10 @@ from db import embedded, redis_server
 from db.errors import BrokerRefused, BrokerUnavailable
 from db.ids import queue_name
 from db.settings import Settings, redact, settings
-from worker.messages import TASK
+from worker.messages import chunk_message
+
+if TYPE_CHECKING:
+    from worker.transport import Channel
 
 #: Longer than any chunk takes: the database's lease finds dead workers long before.
 VISIBILITY_TIMEOUT = 3600
@@ -109,25 +113,14 @@ def send(app: Celery, messages: Iterable[tuple[int, str, int]]) -> int:
     Raises BrokerUnavailable; some messages may have gone out then, which is harmless: a second
     delivery of a chunk is a no-op.
     """
-    count = 0
     _require_embedded(app)
     try:
-        _require_connection(app)
-        with app.producer_pool.acquire(block=True) as producer, producer.batch():
-            for chunk, queue, priority in messages:
-                app.send_task(
-                    TASK,
-                    args=(chunk,),
-                    queue=Queue(queue, Exchange(queue), routing_key=queue),
-                    # Redis serves the lower number first.
-                    priority=9 - priority,
-                    producer=producer,
-                    retry=False,
-                )
-                count += 1
+        with _connected(app) as channel:
+            # Redis serves the lower number first.
+            made = [(name, chunk_message(id_, name, 9 - level)) for id_, name, level in messages]
+            return channel.put_all(made)
     except _AWAY as error:
         raise _away(app, error) from error
-    return count
 
 
 def _require_embedded(app: Celery) -> None:
@@ -139,20 +132,24 @@ def _require_embedded(app: Celery) -> None:
             raise BrokerUnavailable(f"the embedded broker does not run ({answer.value})")
 
 
-def _require_connection(app: Celery) -> None:
-    """Fail soon where nobody answers: a pooled producer would try for six seconds."""
+@contextmanager
+def _connected(app: Celery) -> Iterator[Channel]:
+    """A channel to a Redis that answers; fails soon where nobody does."""
     # A server that takes the connection and is silent, as one without TLS, is given up soon too.
     options = {"socket_timeout": _PATIENCE}
     with app.connection_for_write(transport_options=options) as connection:
         connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=_PATIENCE)
-        connection.default_channel.client.ping()
+        channel: Channel = connection.default_channel
+        channel.client.ping()
+        yield channel
 
 
 def ping(app: Celery) -> None:
     """Raise BrokerUnavailable unless the broker answers."""
     _require_embedded(app)
     try:
-        _require_connection(app)
+        with _connected(app):
+            pass
     except _AWAY as error:
         raise _away(app, error) from error
 

@@ -42,6 +42,17 @@ def checked(raw: object, queue: str) -> dict[str, Any]:
         raise Refused("it is not JSON") from None
 
 
+def chunk_message(chunk: int, queue: str, priority: int) -> dict[str, Any]:
+    """The message for a chunk, as Celery would make it. `priority`: 0 … 9, lower is sooner."""
+    name = str(uuid.uuid4())
+    return _message(
+        [[chunk], {}, {}],
+        queue,
+        headers={"lang": "py", "task": TASK, "id": name, "root_id": name, "parent_id": None},
+        priority=priority,
+    )
+
+
 def is_held(item: bytes | None) -> bool:
     """Whether this is what Redis holds of a message that nobody has acknowledged yet."""
     try:
@@ -71,13 +82,9 @@ def _chunk(raw: object, queue: str) -> dict[str, Any]:
     if named != {} or not isinstance(embedded, dict) or any(embedded.values()):
         raise Refused("it says more than a chunk's id")
     priority = properties.get("priority")
-    name = str(uuid.uuid4())
-    return _message(
-        [arguments, {}, {}],
-        queue,
-        headers={"lang": "py", "task": TASK, "id": name, "root_id": name, "parent_id": None},
-        priority=priority if isinstance(priority, int) and 0 <= priority <= 9 else 0,
-    )
+    if not isinstance(priority, int) or not 0 <= priority <= 9:
+        priority = 0
+    return chunk_message(arguments[0], queue, priority)
 
 
 def _question(raw: object, queue: str) -> dict[str, Any]:

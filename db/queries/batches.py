@@ -6,7 +6,7 @@ Everyone locks in one order, chunks, then jobs, then the batch, so that nobody d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from db.clock import db_now
 from db.database import AnyRow
 from db.errors import ConflictError, NotFoundError
-from db.plan import chunk_ranges
+from db.plan import chunk_ranges, full_chunk
 from db.records import Batch
 from db.schema import batches, chunks
 from db.states import (
@@ -27,6 +27,9 @@ from db.states import (
 
 #: Rows of one slice of a long change: seconds of lock at most.
 SLICE = 10_000
+
+#: The size of a batch's chunks until it is filled, where nobody says.
+_UNDECIDED = 0
 
 _COLUMNS = (
     batches.c.id, batches.c.uid, batches.c.name, batches.c.model, batches.c.queue,
@@ -47,9 +50,12 @@ def create(
     priority: int,
     params: Mapping[str, Any],
     metadata: Mapping[str, str],
-    chunk_size: int,
+    chunk_size: int | None,
 ) -> int:
-    """A batch in `validating`, to be filled and activated; its key."""
+    """A batch in `validating`, to be filled and activated; its key.
+
+    With no `chunk_size` given, its number of jobs decides.
+    """
     statement = insert(batches).values(
         uid=uid,
         name=name,
@@ -59,7 +65,7 @@ def create(
         priority=priority,
         params=dict(params),
         metadata=dict(metadata),
-        chunk_size=chunk_size,
+        chunk_size=chunk_size or _UNDECIDED,
         created_at=db_now(),
         touched_at=db_now(),
     )
@@ -100,6 +106,7 @@ def activate(
         "state": target,
         "total": total,
         "failed": failed,
+        "chunk_size": row.chunk_size or full_chunk(total),
         "digest": digest,
         "idempotency_key": idempotency_key,
         "touched_at": db_now(),
@@ -113,10 +120,10 @@ def activate(
     except IntegrityError:
         raise ConflictError(f"idempotency key '{idempotency_key}' is taken") from None
     if not empty:
-        _plan(connection, key, row, total)
+        _plan(connection, key, row, chunk_ranges(total, values["chunk_size"]))
 
 
-def _plan(connection: Connection, key: int, row: AnyRow, total: int) -> None:
+def _plan(connection: Connection, key: int, row: AnyRow, ranges: Iterable[tuple[int, int]]) -> None:
     common = {
         "batch_id": key,
         "queue": row.queue,
@@ -124,7 +131,7 @@ def _plan(connection: Connection, key: int, row: AnyRow, total: int) -> None:
         "state": ChunkState.QUEUED,
     }
     rows: list[dict[str, Any]] = []
-    for first, last in chunk_ranges(total, row.chunk_size):
+    for first, last in ranges:
         rows.append({**common, "first_line": first, "last_line": last})
         if len(rows) == SLICE:
             connection.execute(insert(chunks), rows)

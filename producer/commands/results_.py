@@ -17,7 +17,7 @@ from producer.commands.options import FILE, batch_argument, json_option
     help="Default: what the file's name says, else jsonl.",
 )
 @click.option("--failed", is_flag=True, help="Only jobs that failed.")
-@click.option("--in-order", is_flag=True, help="In the order of the input, not of finishing.")
+@click.option("--as-finished", is_flag=True, help="In the order of finishing, not of the input.")
 @click.option("--with-prompt", is_flag=True, help="With each job's prompt or messages.")
 @click.option("--raw", is_flag=True, help="CSV cells as they are, formulas too.")
 @json_option
@@ -26,7 +26,7 @@ def command(
     output: str | None,
     format: str | None,  # noqa: A002 - click names it after the option
     failed: bool,
-    in_order: bool,
+    as_finished: bool,
     with_prompt: bool,
     raw: bool,
     as_json: bool,
@@ -38,7 +38,7 @@ def command(
     \b
     Examples:
       promptmill results bk3v9xq2h7mz -o results.parquet
-      promptmill results bk3v9xq2h7mz --in-order --format openai | head
+      promptmill results bk3v9xq2h7mz --format openai | head
       promptmill results bk3v9xq2h7mz --failed
     """
     from producer.client import Client
@@ -46,10 +46,10 @@ def command(
     from producer.exporting import export
 
     with Client() as client:
-        results = client.results(batch, order="input" if in_order else "finished")
+        results = client.results(batch)
         written = export(
             client, results.batch, output=output, given_format=format,
-            failed_only=failed, in_order=in_order, with_prompt=with_prompt, raw=raw,
+            failed_only=failed, as_finished=as_finished, with_prompt=with_prompt, raw=raw,
         )  # fmt: skip
     if output is not None and as_json:
         emit_json({"batch": batch, "output": output, "records": written})

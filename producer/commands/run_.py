@@ -69,7 +69,7 @@ def command(
         if table or (output is None and not as_json):
             _show(client, batch, table)
         if output is not None:
-            export(client, batch, output=output, given_format=output_format, in_order=True,
+            export(client, batch, output=output, given_format=output_format,
                    with_prompt=True)  # fmt: skip
     _tell_end(batch, output, as_json=as_json)
     if batch.succeeded < batch.total:

@@ -21,8 +21,9 @@ def submit_files(
 ) -> Submission:
     """Queue FILES under the options of `submit_options`."""
     from producer.progress import counting
+    from producer.throughput import for_throughput
 
-    with counting("reading") as on_progress:
+    with counting("reading") as on_progress, for_throughput():
         return client.submit_files(
             files,
             params=parameters(params),

@@ -74,7 +74,7 @@ def _cells(result: Result) -> list[Cell]:
         result.attempts,
         iso(result.started_at),
         iso(result.finished_at),
-        duration(result),
+        duration(result.started_at, result.finished_at),
         result.error_code,
         result.error_message,
         _prompt(result),
@@ -83,7 +83,7 @@ def _cells(result: Result) -> list[Cell]:
 
 def _prompt(result: Result) -> str | None:
     """The prompt, or a chat's messages as JSON; None where the request was not asked for."""
-    request = request_of(result)
+    request = request_of(result.request)
     if "messages" in request:
         return orjson.dumps(request["messages"]).decode()
     prompt: str | None = request.get("prompt")

@@ -8,15 +8,20 @@ from typing import Any
 
 import orjson
 
-from db.records import Result
-
 
 def iso(seconds: float | None) -> str | None:
     """Unix seconds as ISO 8601 in UTC, to the millisecond."""
     if seconds is None:
         return None
-    whole, micros = divmod(round(seconds * 1e6), 1_000_000)
-    return f"{_to_the_second(whole)}.{micros // 1000:03d}Z"
+    whole = int(seconds)
+    # To the microsecond first, which is all that a float of this size holds.
+    millis = int((seconds - whole) * 1000 + 0.0005)
+    if millis == 1000:
+        whole, millis = whole + 1, 0
+    return _to_the_second(whole) + _MILLIS[millis]
+
+
+_MILLIS = [f".{millis:03d}Z" for millis in range(1000)]
 
 
 @lru_cache(maxsize=4096)
@@ -25,13 +30,13 @@ def _to_the_second(whole: int) -> str:
     return datetime.fromtimestamp(whole, UTC).isoformat()[:19]
 
 
-def duration(result: Result) -> float | None:
+def duration(started_at: float | None, finished_at: float | None) -> float | None:
     """Seconds from the model's first work on the job to its stored result."""
-    if result.started_at is None or result.finished_at is None:
+    if started_at is None or finished_at is None:
         return None
-    return round(result.finished_at - result.started_at, 6)
+    return round(finished_at - started_at, 6)
 
 
-def request_of(result: Result) -> dict[str, Any]:
+def request_of(stored: str | None) -> dict[str, Any]:
     """The stored request; empty where it was not asked for, or the line could not be read."""
-    return orjson.loads(result.request) if result.request is not None else {}
+    return orjson.loads(stored) if stored is not None else {}

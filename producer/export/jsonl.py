@@ -18,36 +18,36 @@ def lines(results: Iterable[Result]) -> Iterator[bytes]:
 
 def document(result: Result) -> dict[str, Any]:
     """The keys are promises to programs; `logprobs` and the request only where there are any."""
+    # All at once: a field by its name takes longer.
+    (
+        id_, _, line, custom_id, state, sample, text, finish_reason, prompt_tokens,
+        completion_tokens, logprobs, model, revision, engine, dtype, worker, attempts,
+        started_at, finished_at, error_code, error_message, request,
+    ) = result  # fmt: skip
     written: dict[str, Any] = {
-        "id": result.id,
-        "custom_id": result.custom_id,
-        "line": result.line,
-        "state": result.state,
-        "sample": result.sample,
-        "text": result.text,
-        "finish_reason": result.finish_reason,
-        "prompt_tokens": result.prompt_tokens,
-        "completion_tokens": result.completion_tokens,
-        "model": result.model,
-        "revision": result.revision,
-        "engine": result.engine,
-        "dtype": result.dtype,
-        "worker": result.worker,
-        "attempts": result.attempts,
-        "started_at": iso(result.started_at),
-        "finished_at": iso(result.finished_at),
-        "seconds": duration(result),
-        "error": _error(result),
+        "id": id_,
+        "custom_id": custom_id,
+        "line": line,
+        "state": state,
+        "sample": sample,
+        "text": text,
+        "finish_reason": finish_reason,
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "model": model,
+        "revision": revision,
+        "engine": engine,
+        "dtype": dtype,
+        "worker": worker,
+        "attempts": attempts,
+        "started_at": iso(started_at),
+        "finished_at": iso(finished_at),
+        "seconds": duration(started_at, finished_at),
+        "error": error_code and {"code": error_code, "message": error_message},
     }
-    if result.logprobs is not None:
-        written["logprobs"] = orjson.Fragment(result.logprobs)  # stored as JSON: not parsed again
-    if result.request is not None:
-        request = request_of(result)
-        written.update((key, request[key]) for key in ("prompt", "messages") if key in request)
+    if logprobs is not None:
+        written["logprobs"] = orjson.Fragment(logprobs)  # stored as JSON: not parsed again
+    if request is not None:
+        asked = request_of(request)
+        written.update((key, asked[key]) for key in ("prompt", "messages") if key in asked)
     return written
-
-
-def _error(result: Result) -> dict[str, str | None] | None:
-    if result.error_code is None:
-        return None
-    return {"code": result.error_code, "message": result.error_message}

@@ -81,7 +81,7 @@ def _body(samples: Sequence[Result], defaults: Mapping[str, Any]) -> dict[str, A
     job = samples[0]
     if job.request is None:
         raise ValueError("the openai format needs results with their requests")
-    request = request_of(job)
+    request = request_of(job.request)
     chat = "messages" in request
     start = 0 if chat else _text_start(request, defaults)
     return {

@@ -103,13 +103,13 @@ def _size(result: Result) -> int:
 
 
 def _columns(group: list[Result]) -> list[pa.Array]:
-    requests = [request_of(result) for result in group]
+    requests = [request_of(result.request) for result in group]
     made: dict[str, list[Any]] = {
         "state": [result.state.value for result in group],
         "logprobs": [_parsed(result.logprobs) for result in group],
         "started_at": [_micros(result.started_at) for result in group],
         "finished_at": [_micros(result.finished_at) for result in group],
-        "seconds": [duration(result) for result in group],
+        "seconds": [duration(result.started_at, result.finished_at) for result in group],
         "prompt": [request.get("prompt") for request in requests],
         "messages": [_json(request.get("messages")) for request in requests],
     }

@@ -24,13 +24,18 @@ from producer.reading.keys import REQUEST_KEYS, check_parameter_name
 from producer.reading.lines import BadLine, Flaw, Line
 from producer.reading.template import TEXT_COLUMN, Template
 from producer.reading.texts import (
+    MAX_CUSTOM_ID,
     Refusal,
     check_custom_id,
     check_model,
     check_prompt,
     check_text,
+    is_plain,
     kind,
 )
+
+#: Of the commonest line: when no more than these are there, there is little to check.
+_PLAIN_KEYS = frozenset(("prompt", "custom_id"))
 
 #: Distinct sets of parameters whose validation is remembered: a file mostly repeats a few.
 _REMEMBERED = 1024
@@ -49,6 +54,12 @@ class RequestParser:
 
     def parse(self, item: object, source: str, number: int, unit: str = "line") -> Line | BadLine:
         """A Line, or a BadLine that says why not; never raises for what `item` holds."""
+        if type(item) is dict and self.template is None and item.keys() <= _PLAIN_KEYS:
+            prompt, custom_id = item.get("prompt"), item.get("custom_id")
+            if is_plain(prompt, self._max_prompt_bytes) and (
+                custom_id is None or is_plain(custom_id, MAX_CUSTOM_ID)
+            ):
+                return Line(source, number, {"prompt": prompt}, custom_id)
         try:
             if isinstance(item, Mapping):
                 return self._mapping(item, source, number)

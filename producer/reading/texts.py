@@ -44,6 +44,14 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
+def is_plain(text: object, longest: int) -> bool:
+    """Whether it is text of 1 … `longest` ASCII characters that any database stores.
+
+    What most texts are; whatever else it is, the checks below say.
+    """
+    return type(text) is str and 0 < len(text) <= longest and text.isascii() and "\0" not in text
+
+
 def check_text(text: str, what: str) -> int:
     """The text's size in bytes of UTF-8; Refusal where a database could not store it."""
     if "\0" in text:

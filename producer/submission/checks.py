@@ -16,7 +16,7 @@ class LineChecks:
         self._canonical: dict[str, str] = {}
 
     def check(self, line: Line | BadLine) -> Line | BadLine:
-        if isinstance(line, BadLine):
+        if isinstance(line, BadLine) or (line.model is None and "messages" not in line.request):
             return line
         if not self._order.ignore_line_model and self._is_foreign(line.model):
             return _bad(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import orjson
 
-from producer.reading import BadLine, Line
+from db.queries.jobs import NewJob
 from producer.submission.order import Order
 
 
@@ -14,18 +15,16 @@ class Digest:
     """The identity of a submission's content: model, parameters and every request, in order."""
 
     def __init__(self, order: Order) -> None:
-        self._hash = hashlib.sha256()
-        self._add({"model": order.model, "params": dict(order.params)})
+        about = {"model": order.model, "params": dict(order.params)}
+        self._hash = hashlib.sha256(orjson.dumps(about, option=orjson.OPT_SORT_KEYS))
 
-    def add(self, line: Line | BadLine) -> None:
-        if isinstance(line, Line):
-            self._add([line.custom_id, line.request])
-        else:
-            self._add([line.custom_id, {"invalid": line.reason}])
-
-    def _add(self, value: object) -> None:
-        self._hash.update(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
-        self._hash.update(b"\n")
+    def add(self, jobs: Iterable[NewJob]) -> None:
+        """These come next. No text of a job has a NUL: what lies between two is one field."""
+        fields = [
+            part for job in jobs for part in (job.custom_id or "", job.request, job.error or "")
+        ]
+        self._hash.update("\0".join(fields).encode())
+        self._hash.update(b"\0")
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()

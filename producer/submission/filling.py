@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import Any
-
-import orjson
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import count
+from typing import TypeVar
 
 from db import ids
 from db.database import Database
-from db.errors import ConflictError, InputError, NotFoundError, PromptmillError
+from db.errors import ConflictError, InputError, NotFoundError, PromptmillError, ValueRefused
 from db.patience import patiently
 from db.queries import batches, jobs
 from db.queries.deletion import delete_batch
@@ -18,12 +17,14 @@ from db.queries.jobs import NewJob
 from db.records import Batch
 from db.states import BatchState
 from producer.reading import BadLine, Line
+from producer.submission.background import Background
 from producer.submission.checks import LineChecks
 from producer.submission.digest import Digest
 from producer.submission.order import InvalidInput, Order, other_content
+from producer.submission.slices import Slice, new_job, slices
 
-#: Jobs stored in one transaction: a second of work, so that SQLite's other writers get a turn.
-SLICE = 5_000
+T = TypeVar("T")
+
 #: Bad lines that an error tells of.
 _TOLD = 1_000
 
@@ -37,7 +38,7 @@ class Filling:
         self._order = order
         self._patience = patience
         self._digest = Digest(order)
-        self._checks = LineChecks(order)
+        self._background = Background()
         self._key: int | None = None
         self._uid = ids.new_uid()
         self._now = 0.0
@@ -47,10 +48,11 @@ class Filling:
 
     def fill(self, lines: Iterable[Line | BadLine], on_progress: Callable[[int], None]) -> None:
         """Store every line. Raises InvalidInput at the end if some were bad."""
-        stream = iter(lines)
-        while part := list(islice(stream, SLICE)):
-            self._store(part)
-            on_progress(self._total)
+        for part in slices(lines, LineChecks(self._order)):
+            self._await_store(on_progress)
+            # One slice is stored while the next one is read.
+            self._background.run(partial(self._store, part))
+        self._await_store(on_progress)
         if self._bad and not self._order.skip_invalid:
             raise InvalidInput(self._bad, self._bad_count)
         if self._total == 0:
@@ -66,7 +68,7 @@ class Filling:
         if self._key is None:
             raise InputError("there are no prompts in the input: nothing was queued")
         try:
-            return patiently(lambda: self._open(digest, key), self._patience), True
+            return self._patiently(lambda: self._open(digest, key)), True
         except ConflictError:
             with self._database.read() as connection:
                 taken = batches.find(connection, idempotency_key=key)
@@ -91,8 +93,14 @@ class Filling:
                 batch = batches.get(connection, self._uid)
             return batch
 
+    def _await_store(self, on_progress: Callable[[int], None]) -> None:
+        self._background.wait()
+        if self._total:
+            on_progress(self._total)
+
     def discard(self) -> None:
         """Leave nothing behind; what can't be deleted now is swept away by recovery."""
+        self._background.abandon()
         if self._key is None:
             return
         try:
@@ -100,37 +108,45 @@ class Filling:
         except PromptmillError:
             return
 
-    def _store(self, part: list[Line | BadLine]) -> None:
-        checked = [self._checks.check(line) for line in part]
-        if not self._refused:
-            if self._key is None:
-                self._key = patiently(self._create, self._patience)
-            key = self._key
-            checked = patiently(lambda: self._write(key, checked), self._patience)
+    def _store(self, part: Slice) -> None:
         # A file that is refused already is read on for its other bad lines; no more is stored.
-        self._note(line for line in checked if isinstance(line, BadLine))
-        for line in checked:
-            self._digest.add(line)
-        self._total += len(checked)
+        if self._storing:
+            part = self._written(part)
+        self._note(part.bad)
+        self._digest.add(part.jobs)
+        self._total += len(part.jobs)
 
     @property
-    def _refused(self) -> bool:
-        return bool(self._bad) and not self._order.skip_invalid
+    def _storing(self) -> bool:
+        return not self._bad or self._order.skip_invalid
 
-    def _write(self, key: int, checked: list[Line | BadLine]) -> list[Line | BadLine]:
-        """Store them, unless some are bad and must not be; them, after a look at the whole batch.
+    def _written(self, part: Slice) -> Slice:
+        """Store it, unless some are bad and must not be; it, after a look at the whole batch."""
+        if self._key is None:
+            self._key = self._patiently(self._create)
+        key = self._key
+        if not part.bad or self._order.skip_invalid:
+            try:
+                self._patiently(lambda: self._write(key, part.jobs))
+            except ValueRefused:
+                # Most likely a custom_id that an earlier line has: the index alone looks for them.
+                pass
+            else:
+                return part
+        apart = self._patiently(lambda: self._without_twins(key, part))
+        if not apart.bad or self._order.skip_invalid:
+            self._patiently(lambda: self._write(key, apart.jobs))
+        return apart
 
-        May be called again where nobody knows whether it was done.
-        """
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return patiently(call, self._patience, stop=self._background.abandoned)
+
+    def _write(self, key: int, new: list[NewJob]) -> None:
+        """May be called again where nobody knows whether it was done."""
         with self._database.write() as connection:
-            checked = self._without_twins(connection, key, checked)
-            bad = any(isinstance(line, BadLine) for line in checked)
-            if not bad or self._order.skip_invalid:
-                if jobs.last_line(connection, key) == self._total:
-                    new = [self._new_job(self._total + n, one) for n, one in enumerate(checked, 1)]
-                    jobs.insert_slice(connection, key, new, now=self._now)
-                batches.touch(connection, key)
-        return checked
+            if jobs.last_line(connection, key) == self._total:
+                jobs.insert_slice(connection, key, new, now=self._now)
+            batches.touch(connection, key)
 
     def _create(self) -> int:
         """The batch's key; may be called again."""
@@ -153,33 +169,23 @@ class Filling:
         self._now = found.created_at
         return found.key
 
-    def _new_job(self, number: int, line: Line | BadLine) -> NewJob:
-        if isinstance(line, BadLine):
-            return NewJob(number, b"{}", line.custom_id, line.reason)
-        return NewJob(number, orjson.dumps(line.request), line.custom_id)
+    def _note(self, bad: list[BadLine]) -> None:
+        self._bad_count += len(bad)
+        self._bad += bad[: _TOLD - len(self._bad)]
 
-    def _note(self, bad: Iterator[BadLine]) -> None:
-        for line in bad:
-            self._bad_count += 1
-            if len(self._bad) < _TOLD:
-                self._bad.append(line)
-
-    def _without_twins(
-        self, connection: Any, key: int, checked: list[Line | BadLine]
-    ) -> list[Line | BadLine]:
+    def _without_twins(self, key: int, part: Slice) -> Slice:
         """A custom_id that an earlier line has makes a line bad; it keeps none then."""
-        named = {line.custom_id for line in checked if line.custom_id is not None}
-        if not named:
-            return checked
-        seen = jobs.lines_of_custom_ids(connection, key, named, before=self._total + 1)
+        named = {line.custom_id for line in part.lines if line.custom_id is not None}
+        with self._database.read() as connection:
+            seen = jobs.lines_of_custom_ids(connection, key, named, before=self._total + 1)
         kept: list[Line | BadLine] = []
-        for offset, line in enumerate(checked, start=1):
+        for number, line in enumerate(part.lines, start=self._total + 1):
             name = line.custom_id
             if name is not None and name in seen:
                 reason = f"custom_id '{name}' is also that of prompt {seen[name]}: make it unique"
                 kept.append(BadLine(line.source, line.number, reason))
                 continue
             if name is not None:
-                seen[name] = self._total + offset
+                seen[name] = number
             kept.append(line)
-        return kept
+        return Slice(kept, list(map(new_job, count(self._total + 1), kept)))

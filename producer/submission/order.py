@@ -30,7 +30,8 @@ class Order:
     skip_invalid: bool = False
     #: Run a line that names another model with this one.
     ignore_line_model: bool = False
-    chunk_size: int = 64
+    #: Jobs of a chunk at most; None: the number of jobs decides.
+    chunk_size: int | None = None
     #: Seconds after which what is unfinished expires; None: never.
     expires: float | None = None
 

@@ -15,6 +15,7 @@ from producer.submission.checks import LineChecks
 from producer.submission.digest import Digest
 from producer.submission.filling import Filling
 from producer.submission.order import Order, Submission, other_content
+from producer.submission.slices import slices
 
 #: Messages sent at once.
 _MESSAGES = 1_000
@@ -79,9 +80,8 @@ def send_messages(database: Database, send: Send, batch: int) -> int:
 
 def _digest_of(order: Order, lines: Iterable[Line | BadLine]) -> str:
     digest = Digest(order)
-    checks = LineChecks(order)
-    for line in lines:
-        digest.add(checks.check(line))
+    for part in slices(lines, LineChecks(order)):
+        digest.add(part.jobs)
     return digest.hexdigest()
 
 

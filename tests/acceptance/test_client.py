@@ -56,12 +56,12 @@ def test_given_an_iterator_when_submitted_then_it_is_read_once(
     embedded: Mill, client: Client
 ) -> None:
     def prompts() -> Iterator[str]:
-        yield from (f"prompt {number}" for number in range(5_001))
+        yield from (f"prompt {number}" for number in range(20_001))
 
     heard: list[int] = []
     batch = client.submit(prompts(), model=embedded.model, name="stream", on_progress=heard.append)
-    assert batch.total == 5_001
-    assert heard == [5_000, 5_001]
+    assert batch.total == 20_001
+    assert heard == [20_000, 20_001]
     again = client.submit(prompts(), model=embedded.model, name="stream")
     assert again.id == batch.id
     assert len(client.batches()) == 1

@@ -110,7 +110,7 @@ def test_given_jobs_when_shown_then_they_tell_their_samples_or_their_error(
 def test_given_results_when_written_then_a_file_is_told_and_records_are_json(
     batch: str, lines: Lines, tmp_path: Path
 ) -> None:
-    records = lines("results", batch, "--in-order")
+    records = lines("results", batch)
     assert all(set(record) == RESULT_KEYS for record in records)
     assert [(one["line"], one["sample"]) for one in records] == [(1, 0), (2, 0), (2, 1)]
     output = str(tmp_path / "out.csv")

@@ -81,7 +81,7 @@ def test_given_four_times_the_prompts_when_submitted_and_exported_then_memory_st
         batch = printed.strip()
         _fill(batch)
         output = tmp_path / f"out-{count}.jsonl"
-        _, peaks["results", count] = _peak("results", batch, "--in-order", "-o", str(output))
+        _, peaks["results", count] = _peak("results", batch, "-o", str(output))
         with output.open("rb") as file:
             assert sum(1 for _ in file) == count
 

@@ -79,13 +79,13 @@ def test_given_a_finished_batch_when_exported_then_every_format_holds_it(
     batch = batch.strip()
     mill.finished(batch)
 
-    ordered = mill.lines("results", batch, "--in-order")
+    ordered = mill.lines("results", batch)
     assert [line["line"] for line in ordered] == list(range(1, 41))
     assert (ordered[0]["text"], ordered[0]["finish_reason"]) == ("one two", "stop")
     assert ordered[1]["error"]["code"] == "echo_fault"
     assert sorted(line["line"] for line in mill.lines("results", batch)) == list(range(1, 41))
 
-    told = mill.json("results", batch, "--in-order", "-o", str(tmp_path / "out.parquet"))
+    told = mill.json("results", batch, "-o", str(tmp_path / "out.parquet"))
     assert told == {"batch": batch, "output": str(tmp_path / "out.parquet"), "records": 40}
     table = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert [row["text"] for row in table] == [line["text"] for line in ordered]
@@ -93,7 +93,7 @@ def test_given_a_finished_batch_when_exported_then_every_format_holds_it(
     rows = list(csv.DictReader(io.StringIO(mill.ok("results", batch, "--format", "csv"))))
     assert Counter(row["state"] for row in rows) == {"succeeded": 39, "failed": 1}
 
-    answers = mill.lines("results", batch, "--in-order", "--format", "openai")
+    answers = mill.lines("results", batch, "--format", "openai")
     assert answers[0]["response"]["body"]["choices"][0]["text"] == "one two"
     assert answers[1]["response"] is None
     assert answers[1]["error"]["code"] == "echo_fault"

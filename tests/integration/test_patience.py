@@ -40,7 +40,7 @@ class Shaky(Database):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("db.patience._FIRST", 0.01)
     monkeypatch.setattr("db.patience._LONGEST", 0.05)
-    monkeypatch.setattr("producer.submission.filling.SLICE", 7)
+    monkeypatch.setattr("producer.submission.slices.SLICE", 7)
 
 
 @pytest.fixture

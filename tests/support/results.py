@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -102,4 +101,4 @@ def many(count: int, **changes: Any) -> Iterator[Result]:
     """A stream of samples that differ in their lines, and is not in memory."""
     model = result(**changes)
     for line in range(1, count + 1):
-        yield replace(model, line=line, id=f"{BATCH_ID}-{line}")
+        yield model._replace(line=line, id=f"{BATCH_ID}-{line}")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, select, update
 
 from db.database import Database
@@ -58,7 +59,7 @@ def a_batch(
         new = [
             NewJob(
                 line,
-                b'{"prompt": "%s"}' % texts.get(line, f"prompt {line}").encode(),
+                orjson.dumps({"prompt": texts.get(line, f"prompt {line}")}).decode(),
                 error="it is bad" if line in invalid else None,
             )
             for line in range(1, total + 1)

@@ -52,7 +52,7 @@ def test_given_a_waiting_chunk_when_claimed_then_the_worker_gets_all_it_needs(
         {"temperature": 0.5},
     )
     assert [(job.line, job.request, job.attempts) for job in first.jobs] == [
-        (line, f'{{"prompt": "prompt {line}"}}', 0) for line in (1, 3, 4)
+        (line, f'{{"prompt":"prompt {line}"}}', 0) for line in (1, 3, 4)
     ]
     assert abs(first.now - time.time()) < 5
     now = batch_now(database, batch)

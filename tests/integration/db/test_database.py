@@ -110,7 +110,7 @@ def test_given_a_full_disk_when_written_then_the_message_says_so_and_nothing_is_
     database = opened(f"sqlite:///{tiny_disk / 'x.db'}")
     upgrade(database)
     batch = a_batch(database, 1)
-    large = [NewJob(line, b'{"prompt": "%s"}' % (b"x" * 10_000)) for line in range(2, 500)]
+    large = [NewJob(line, '{"prompt": "%s"}' % ("x" * 10_000)) for line in range(2, 500)]
     with pytest.raises(DatabaseError) as failure, database.write() as connection:
         jobs.insert_slice(connection, batch.key, large, now=1.0)
     assert failure.value.message.endswith("the disk is full: free some space, then go on")
@@ -191,7 +191,7 @@ def use(connection: Connection, _batch: int) -> None:
 
 
 def copy(connection: Connection, batch: int) -> None:
-    jobs.insert_slice(connection, batch, [NewJob(2, b"{}")], now=1.0)
+    jobs.insert_slice(connection, batch, [NewJob(2, "{}")], now=1.0)
 
 
 @pytest.mark.parametrize("call", [use, copy])

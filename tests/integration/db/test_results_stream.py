@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, text, update
+from sqlalchemy import insert, text, update
 
 from db.database import Database
 from db.errors import DatabaseError
@@ -74,7 +75,7 @@ def shown(found: Iterator[Result]) -> list[tuple[int, int, str | None]]:
 def test_given_finished_jobs_when_streamed_then_they_come_as_they_finished(
     database: Database, finished: Batch
 ) -> None:
-    assert shown(results.stream(database, finished)) == [
+    assert shown(results.stream(database, finished, order="finished")) == [
         (6, 0, None),
         (5, 0, "five"),
         (1, 0, "one"),
@@ -115,8 +116,8 @@ def test_given_a_result_when_streamed_then_it_says_where_it_comes_from(
         "the worker",
     )
     assert (one.prompt_tokens, one.completion_tokens, one.finish_reason) == (3, 2, "stop")
-    assert one.request == '{"prompt": "prompt 1"}'
-    assert next(results.stream(database, finished)).request is None
+    assert one.request == '{"prompt":"prompt 1"}'
+    assert next(results.stream(database, finished, order="finished")).request is None
 
 
 def test_given_a_stream_when_jobs_finish_meanwhile_then_it_is_of_the_moment_it_began(
@@ -150,7 +151,7 @@ def test_given_another_batch_when_streamed_then_nothing_of_it_is_in_it(
 
 
 def test_given_a_large_batch_when_streamed_then_memory_does_not_grow_with_it(
-    database: Database,
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count, text = 6_000, "x" * 4_000
     batch = a_batch(database, 1)
@@ -182,11 +183,14 @@ def test_given_a_large_batch_when_streamed_then_memory_does_not_grow_with_it(
         connection.execute(update(batch_table).values(total=count, succeeded=count))
     large = batch_now(database, batch)
     cursors: list[str] = []
-    event.listen(
-        database.engine,
-        "after_cursor_execute",
-        lambda *args: cursors.append(type(args[1]).__name__),
-    )
+    open_cursor = results._cursor
+
+    def spy(*arguments: Any) -> Any:
+        cursor = open_cursor(*arguments)
+        cursors.append(type(cursor).__name__)
+        return cursor
+
+    monkeypatch.setattr(results, "_cursor", spy)
     tracemalloc.start()
     seen = sum(1 for one in results.stream(database, large) if one.text)
     peak = tracemalloc.get_traced_memory()[1]
@@ -195,7 +199,7 @@ def test_given_a_large_batch_when_streamed_then_memory_does_not_grow_with_it(
     # All of it is 24 MB; a fetch of 2,000 rows is 8.
     assert peak < 18_000_000
     # What the driver of PostgreSQL holds is not Python's memory: only a cursor bounds it.
-    assert cursors[-1] == ("ServerCursor" if database.dialect == "postgresql" else "Cursor")
+    assert cursors == ["ServerCursor" if database.dialect == "postgresql" else "Cursor"]
 
 
 def test_given_a_reader_that_takes_its_time_when_streamed_then_postgresql_waits_for_it(

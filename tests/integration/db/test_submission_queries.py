@@ -54,7 +54,7 @@ def activate(database: Database, key: int, total: int, idempotency: str | None =
 def test_given_a_batch_when_created_then_no_worker_sees_any_of_it(database: Database) -> None:
     key, uid = validating(database)
     with database.write() as connection:
-        jobs.insert_slice(connection, key, [NewJob(1, b'{"prompt": "a"}')], now=1.0)
+        jobs.insert_slice(connection, key, [NewJob(1, '{"prompt": "a"}')], now=1.0)
     with database.read() as connection:
         batch = batches.get(connection, uid)
     assert (batch.state, batch.total, batch.name) == (BatchState.VALIDATING, 0, "night run")
@@ -71,7 +71,7 @@ def test_given_jobs_when_inserted_then_every_text_comes_back_as_it_was(
     texts = ["plain", "tab\tnew\nline\rback\\slash", "\\N", "", '"quoted"', "日本語 🎉", "\\."]
     key, uid = validating(database)
     new = [
-        NewJob(line, orjson.dumps({"prompt": one}), custom_id=f"id {one}" if one else None)
+        NewJob(line, orjson.dumps({"prompt": one}).decode(), custom_id=f"id {one}" if one else None)
         for line, one in enumerate(texts, start=1)
     ]
     with database.write() as connection:
@@ -115,7 +115,7 @@ def test_given_a_custom_id_when_given_twice_in_a_batch_then_the_database_refuses
     database: Database,
 ) -> None:
     key, _ = validating(database)
-    twins = [NewJob(line, b"{}", custom_id="same") for line in (1, 2)]
+    twins = [NewJob(line, "{}", custom_id="same") for line in (1, 2)]
     with pytest.raises(ValueRefused) as failure, database.write() as connection:
         jobs.insert_slice(connection, key, twins, now=1.0)
     assert "custom_id" in failure.value.message
@@ -128,7 +128,7 @@ def test_given_a_custom_id_when_another_batch_has_it_then_both_keep_it(database:
     for _ in range(2):
         key, _ = validating(database)
         with database.write() as connection:
-            new = [NewJob(1, b"{}", custom_id="same"), NewJob(2, b"{}"), NewJob(3, b"{}")]
+            new = [NewJob(1, "{}", custom_id="same"), NewJob(2, "{}"), NewJob(3, "{}")]
             jobs.insert_slice(connection, key, new, now=1.0)
             assert jobs.lines_of_custom_ids(connection, key, ["same", "other"], before=9) == {
                 "same": 1

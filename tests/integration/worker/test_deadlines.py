@@ -109,7 +109,7 @@ def test_given_a_deadline_ahead_when_submitted_then_it_is_counted_from_the_datab
             connection, uid="b23456789bcd", name=None, model="m", queue="q", priority=5,
             params={}, metadata={}, chunk_size=4,
         )  # fmt: skip
-        jobs.insert_slice(connection, key, [jobs.NewJob(1, b'{"prompt": "a"}')], now=1.0)
+        jobs.insert_slice(connection, key, [jobs.NewJob(1, '{"prompt": "a"}')], now=1.0)
         batches.activate(
             connection, key, total=1, failed=0, digest="d", idempotency_key=None, expires_after=60
         )

@@ -123,7 +123,7 @@ def test_given_a_submission_that_died_when_recovering_then_it_is_swept_and_a_liv
                 metadata={},
                 chunk_size=4,
             )
-            jobs.insert_slice(connection, key, [NewJob(1, b"{}")], now=1.0)
+            jobs.insert_slice(connection, key, [NewJob(1, "{}")], now=1.0)
             keys.append(key)
     dead, alive = keys
     queued = a_batch(database, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from db.plan import chunk_ranges
+from db.plan import chunk_ranges, full_chunk
 
 
 def sizes(total: int, chunk_size: int) -> list[int]:
@@ -38,3 +38,8 @@ def test_given_a_large_batch_when_it_is_cut_then_most_of_it_goes_in_full_chunks(
 
 def test_given_the_last_chunks_when_two_workers_share_them_then_neither_gets_much_more() -> None:
     assert max(sizes(1_000, 64)[-8:]) <= 4
+
+
+def test_given_no_size_when_a_batch_grows_then_its_full_chunks_do_up_to_a_bound() -> None:
+    sizes = [full_chunk(total) for total in (1, 131_072, 200_000, 1_000_000, 10**7, 10**9)]
+    assert sizes == [64, 64, 97, 488, 1024, 1024]
