@@ -31,6 +31,10 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     # Each queue apart: celery-batches wants an older Celery.
     "celery": ("celery[redis]==5.7.*", *_STORAGE),
     "celery-batches": ("celery-batches==0.11", "celery[redis]", *_STORAGE),
+    "rq": ("rq==3.0.0", *_STORAGE),
+    "dramatiq": ("dramatiq[redis]==2.2.1", *_STORAGE),
+    "arq": ("arq==0.28.0", *_STORAGE),
+    "taskiq": ("taskiq==0.13.0", "taskiq-redis==1.2.4", *_STORAGE),
 }
 
 #: What comes with a peer and can't be loaded beside a torch for CPUs; it is not needed.

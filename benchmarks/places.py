@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -35,6 +35,8 @@ class Place:
     folder: Path
     database: str
     redis: str
+    #: Process ids of the servers that are there for this alone.
+    servers: dict[str, int] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -62,8 +64,10 @@ def place(kind: str) -> Iterator[Place]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = stack.enter_context(PrivateRedis(folder / "redis"))
+        servers = {"redis": redis.process.pid}
         if kind == "sqlite":
             url = f"sqlite:///{folder / 'bench.db'}"
         else:
-            url = stack.enter_context(PrivatePostgres()).url
-        yield Place(folder, url, redis.url)
+            server = stack.enter_context(PrivatePostgres())
+            url, servers["postgresql"] = server.url, server.process.pid
+        yield Place(folder, url, redis.url, servers)

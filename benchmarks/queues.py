@@ -1,11 +1,12 @@
 """How many jobs a second does one worker take, echo and store, and how many do other queues?
 
-    python benchmarks/peers.py celery celery-batches     # once
+    python benchmarks/peers.py celery celery-batches rq dramatiq arq taskiq     # once
     python benchmarks/queues.py                  # both databases, all that is installed
     python benchmarks/queues.py --database sqlite --jobs 20000 --peer-jobs 1000
 
 From the first prompt queued to the last result stored, without any time for generating. Each side
-runs alone, on a Redis and a database of its own; peers have two processes.
+runs alone, with one worker process on a Redis and a database of its own. Every peer gets a prompt a
+message, and stores each in a transaction of its own; celery-batches up to 64 together.
 """
 
 from __future__ import annotations
@@ -25,9 +26,17 @@ from benchmarks.report import Report
 
 #: Environment, name and module of each peer.
 _PEERS = (
-    ("celery", "Celery, a task a prompt", "celery_tasks"),
+    ("celery", "Celery, one process", "celery_tasks", "1"),
+    ("celery", "Celery, two processes", "celery_tasks", "2"),
     ("celery-batches", "celery-batches", "celery_batches_tasks"),
+    ("rq", "RQ", "rq_tasks"),
+    ("dramatiq", "Dramatiq", "dramatiq_tasks"),
+    ("arq", "arq", "arq_tasks"),
+    ("taskiq", "taskiq", "taskiq_tasks"),
 )
+
+#: What the others are compared with.
+_PLAIN = "Celery, one process"
 
 
 @dataclass(frozen=True)
@@ -49,22 +58,25 @@ class Side:
 def sides(jobs: int, peer_jobs: int, chunk_sizes: tuple[int, ...]) -> list[Side]:
     """promptmill, and the peers if they are installed."""
     ours = Path(sys.executable)
-    found = [
+    found = [Side("promptmill", "whole", ours, jobs)]
+    found += [
         Side(f"promptmill, chunks of {size}", "whole", ours, jobs, (str(size),))
         for size in chunk_sizes
     ]
     found += [
-        Side(name, module, peers.python(environment), peer_jobs)
-        for environment, name, module in _PEERS
+        Side(name, module, peers.python(environment), peer_jobs, tuple(more))
+        for environment, name, module, *more in _PEERS
         if peers.installed(environment)
     ]
     return found
 
 
 @click.command(help=__doc__.split("\n\n", maxsplit=1)[0])
-@click.option("--jobs", default=50_000, show_default=True, help="Of promptmill.")
+@click.option("--jobs", default=300_000, show_default=True, help="Of promptmill.")
 @click.option("--peer-jobs", default=3_000, show_default=True, help="Of each peer.")
-@click.option("--chunk-size", "chunk_sizes", default=(64, 1000), multiple=True, show_default=True)
+@click.option(
+    "--chunk-size", "chunk_sizes", default=(64, 1000), multiple=True, help="Besides the usual one."
+)
 @databases
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
 def main(
@@ -80,8 +92,9 @@ def main(
         setup={"jobs": jobs, "peer_jobs": peer_jobs},
         packages=("celery", "redis", "sqlalchemy", "psycopg"),
     )
-    if peers.installed("celery-batches"):
-        report.peers = peers.versions("celery-batches", "celery-batches")
+    for name in sorted({environment for environment, *_ in _PEERS}):
+        if peers.installed(name):
+            report.peers |= peers.versions(name, name)
     for kind in kinds:
         _compare(report, kind, sides(jobs, peer_jobs, chunk_sizes))
     report.finish(path)
@@ -94,7 +107,7 @@ def _compare(report: Report, kind: str, compared: list[Side]) -> None:
         with place(kind) as where:
             found[side] = side.run(where.database, where.redis)
     rates = {side: one["jobs"] / one["seconds"] for side, one in found.items()}
-    plain = next((rate for side, rate in rates.items() if side.module == "celery_tasks"), None)
+    plain = next((rate for side, rate in rates.items() if side.name == _PLAIN), None)
     for side, rate in rates.items():
         worker = found[side].get("worker")
         report.row(

@@ -12,6 +12,11 @@ from sqlalchemy import Double
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+#: The same as text, for statements that are written as such.
+POSTGRESQL_NOW = "extract(epoch from clock_timestamp())::float8"
+# Julian days: SQLite before 3.42 has no sub-second unixepoch().
+SQLITE_NOW = "((julianday('now') - 2440587.5) * 86400.0)"
+
 
 class db_now(FunctionElement[float]):  # noqa: N801 - reads as a SQL function
     """`db_now()` in a statement: the moment of execution, not of the transaction's start."""
@@ -22,10 +27,9 @@ class db_now(FunctionElement[float]):  # noqa: N801 - reads as a SQL function
 
 @compiles(db_now, "postgresql")
 def _postgresql(_element: db_now, _compiler: Any, **_options: Any) -> str:
-    return "extract(epoch from clock_timestamp())::float8"
+    return POSTGRESQL_NOW
 
 
 @compiles(db_now, "sqlite")
 def _sqlite(_element: db_now, _compiler: Any, **_options: Any) -> str:
-    # Julian days: SQLite before 3.42 has no sub-second unixepoch().
-    return "((julianday('now') - 2440587.5) * 86400.0)"
+    return SQLITE_NOW

@@ -116,8 +116,7 @@ class Result(NamedTuple):
     request: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
+class ClaimedJob(NamedTuple):
     """An unfinished job of a claimed chunk."""
 
     line: int

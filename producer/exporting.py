@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from db.records import Batch
+from db.throughput import for_throughput
 from producer.display import for_people
 from producer.export import check_target, format_of, is_stdout, write
 from producer.progress import counting
-from producer.throughput import for_throughput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

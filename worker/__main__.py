@@ -15,6 +15,7 @@ from db.errors import PromptmillError
 from db.migrate import ready
 from db.patience import patiently
 from db.settings import Settings, settings
+from db.throughput import for_throughput
 
 #: The exit code of a worker that had started and then broke (EX_SOFTWARE): start it again.
 BROKEN = 70
@@ -77,7 +78,8 @@ def run(config: Settings) -> int:
         # Workers have nothing to tell each other: they meet in the database.
         without_gossip=True,
     )
-    worker.start()
+    with for_throughput():
+        worker.start()
     code = int(worker.exitcode or 0)
     # Celery's 1 would say that it can't start, and whoever keeps it would give up.
     return BROKEN if code == 1 and hasattr(app, "promptmill_mill") else code

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -29,14 +29,14 @@ logger = logging.getLogger(__name__)
 
 #: Outcomes written in one transaction at most.
 _BATCH = 1_000
-#: Outcomes that may wait.
+#: Outcomes that may wait, by and large: threads that look at once may all find room.
 _BOUND = 10_000
 #: Seconds that the end of a run waits for those of others.
 _SOON = 0.02
 #: Seconds between two tries while the database is away.
 _RETRY = 2.0
-#: Seconds between two looks at whether a stop has given up.
-_LOOK = 0.2
+#: Seconds between two looks for room.
+_LOOK = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,7 @@ class Flusher:
         self._interval = interval
         self._max_attempts = max_attempts
         self._on_ended = on_ended
-        self._items: queue.Queue[JobOutcome | _Close | None] = queue.Queue()
-        #: Room for outcomes. Ends of runs always find some: a shutdown must not wait for it.
-        self._room = threading.Semaphore(_BOUND)
+        self._items: queue.SimpleQueue[JobOutcome | _Close | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="flusher", daemon=True)
         self._giving_up = threading.Event()
         self.jobs_written = 0
@@ -81,13 +79,13 @@ class Flusher:
 
     def put(self, outcome: JobOutcome) -> None:
         """Take an outcome; blocks while too many wait. After a stop that gave up it is dropped."""
-        while not self._room.acquire(timeout=_LOOK):
-            if self._giving_up.is_set():
+        while self._items.qsize() >= _BOUND:
+            if self._giving_up.wait(_LOOK):
                 return
         self._items.put(outcome)
 
     def close_run(self, run: Run, ending: Ending) -> None:
-        """The run's last word, after all its outcomes."""
+        """The run's last word, after all its outcomes. Waits for no room: a shutdown must not."""
         self._items.put(_Close(run, ending))
 
     def stop(self, timeout: float) -> None:
@@ -125,7 +123,6 @@ class Flusher:
                 soon = time.monotonic() + _SOON
                 deadline = soon if deadline is None else min(deadline, soon)
             else:
-                self._room.release()
                 outcomes.append(item)
                 deadline = deadline or time.monotonic() + self._interval
         return outcomes, closes, True
@@ -202,8 +199,7 @@ class Flusher:
 
 
 def _unstorable(outcome: JobOutcome, error: ValueRefused) -> JobOutcome:
-    return replace(
-        outcome,
+    return outcome._replace(
         state=JobState.FAILED,
         samples=(),
         error_code="unstorable_result",

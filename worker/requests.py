@@ -10,7 +10,6 @@ import orjson
 from db.errors import ParameterError
 from db.queries.outcomes import JobOutcome, SampleRow
 from db.records import ClaimedJob
-from db.sampling import merge
 from db.states import JobState
 from worker.engine.protocol import Cancelled, Completed, Failed, Outcome, Request, TokenLogprob
 from worker.run import Run
@@ -20,7 +19,7 @@ def to_request(run: Run, job: ClaimedJob) -> Request | Failed:
     """What the engine is asked. Failed where the stored line can't be asked at all."""
     try:
         stored: dict[str, Any] = orjson.loads(job.request)
-        params = merge(run.claim.params, stored.get("params", {}))
+        params = run.sampling(stored.get("params"))
     except (orjson.JSONDecodeError, ParameterError) as error:
         return Failed("invalid_request", str(error))
     seed = params.seed if params.seed is not None else seed_of(run.claim.batch_uid, job.line)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from enum import Enum
+from typing import Any
+
+import orjson
 
 from db.records import Claim, ClaimedJob
+from db.sampling import SamplingParams, merge
 
 
 class Ending(Enum):
@@ -39,9 +44,21 @@ class Run:
         self.cut_short = False
         self.ending: Ending | None = None
         self._open = {self.request_id(job.line): job for job in claim.jobs}
+        self._sampling: dict[bytes, SamplingParams] = {}
         self._unsettled = len(claim.jobs)
         self._lock = threading.Lock()
         self._ended = threading.Event()
+
+    def sampling(self, overrides: Mapping[str, Any] | None) -> SamplingParams:
+        """The batch's parameters under a job's own. Raises ParameterError.
+
+        Most jobs of a chunk have the same: each different set is validated once.
+        """
+        key = orjson.dumps(overrides)
+        params = self._sampling.get(key)
+        if params is None:
+            params = self._sampling[key] = merge(self.claim.params, overrides or {})
+        return params
 
     def request_id(self, line: int) -> str:
         """Unique among all claims ever: a chunk that comes back has another token."""

@@ -32,7 +32,7 @@ def main() -> None:
 
 def _generate(client: Client, model: str, tasks: list[Task]) -> int:
     batch = client.submit((task.line(n) for n, task in enumerate(tasks, 1)), model=model)
-    done = client.wait(batch.id, poll=0.05)
+    done = client.wait(batch.id, poll=0.2)
     assert done.succeeded == len(tasks), done
     return done.completion_tokens
 

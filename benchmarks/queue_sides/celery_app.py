@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from celery import Celery
@@ -16,11 +17,19 @@ app.conf.update(
 )
 
 
-@worker_process_init.connect  # type: ignore[untyped-decorator]
+@worker_process_init.connect
 def _own_connections(**_: Any) -> None:
     storage.engine().dispose(close=False)
 
 
-@app.task(name="store")  # type: ignore[untyped-decorator]
+@app.task(name="store")
 def store(key: int, prompt: str) -> None:
     storage.store([(key, prompt)])
+
+
+def command(module: str, *, processes: int, prefetch: int) -> list[str]:
+    """Starts a worker of the application in `benchmarks.queue_sides.MODULE`."""
+    return [
+        sys.executable, "-m", "celery", "-A", f"benchmarks.queue_sides.{module}", "worker",
+        "--loglevel=ERROR", f"--concurrency={processes}", f"--prefetch-multiplier={prefetch}",
+    ]  # fmt: skip

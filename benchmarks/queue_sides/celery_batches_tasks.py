@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 
 from benchmarks.queue_sides import storage
 
 
 def main() -> None:
     jobs = storage.prepare()
-    from benchmarks.queue_sides.celery_app import app
+    from benchmarks.queue_sides.celery_app import app, command
     from benchmarks.queue_sides.celery_batches_app import store_batch
-    from benchmarks.queue_sides.celery_worker import queue, worker
 
-    with worker(app, "celery_batches_app", prefetch=128):
-        storage.measured(partial(queue, app, store_batch), jobs)
+    def put(prompts: Sequence[storage.Row]) -> None:
+        with app.producer_or_acquire() as producer:
+            for prompt in prompts:
+                store_batch.apply_async(prompt, producer=producer)
+
+    storage.measure(command("celery_batches_app", processes=1, prefetch=128), put, jobs)
 
 
 if __name__ == "__main__":

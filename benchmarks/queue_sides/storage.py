@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -49,14 +50,29 @@ def store(rows: Sequence[Row]) -> None:
         connection.execute(insert(_results), [{"id": key, "text": text} for key, text in rows])
 
 
-def measured(put: Callable[[Sequence[Row]], None], jobs: int) -> None:
-    """Queue prompts with `put`, wait for their results, and print the time that it took."""
+def measure(command: Sequence[str], put: Callable[[Sequence[Row]], None], jobs: int) -> None:
+    """Queue prompts with `put` for the worker that `command` starts, wait for their results, and
+    print the time that it took. The worker is warm: it has done one prompt before.
+    """
     prompts = [(number, f"prompt number {number} of {jobs}") for number in range(1, jobs + 1)]
-    began = time.perf_counter()
-    put(prompts)
-    while _stored() < jobs:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        put([(0, "the first one")])
+        _await(1, process)
+        began = time.perf_counter()
+        put(prompts)
+        _await(jobs + 1, process)
+        print(json.dumps({"jobs": jobs, "seconds": time.perf_counter() - began}), flush=True)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _await(count: int, process: subprocess.Popen[bytes]) -> None:
+    while _stored() < count:
+        if process.poll() is not None:
+            raise SystemExit("the worker has ended")
         time.sleep(0.01)
-    print(json.dumps({"jobs": jobs, "seconds": time.perf_counter() - began}), flush=True)
 
 
 def prepare() -> int:

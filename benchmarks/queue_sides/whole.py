@@ -21,7 +21,7 @@ _MODEL = "bench/echo"
 
 def main() -> None:
     database, broker, jobs, *more = sys.argv[1:]
-    chunk_size = int(more[0]) if more else 64
+    chunk_size = int(more[0]) if more else None
     with tempfile.TemporaryDirectory() as folder:
         where = Place(Path(folder), database, broker)
         where.prepare().close()

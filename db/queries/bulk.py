@@ -1,21 +1,18 @@
-"""Many rows at once, as each database takes them best.
+"""Many rows in one statement: they travel as one JSON text, and the database takes it apart.
 
-PostgreSQL: one statement with an array a column, a single round trip however many rows there are.
-SQLite has no network between: a statement for all rows, run row by row.
+A round trip however many rows there are; no Python a value, as arrays of the driver's need; and on
+SQLite one long step, in which Python's other threads go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, insert, select, update
+import orjson
+from sqlalchemy import Connection
 
-from db.clock import db_now
-from db.schema import jobs, results
-from db.states import JobState
+from db.clock import POSTGRESQL_NOW, SQLITE_NOW
 
 
 class EndedAttempt(NamedTuple):
@@ -43,16 +40,39 @@ class Result(NamedTuple):
     logprobs: str | None
 
 
-_END_POSTGRESQL = """
-WITH given AS (
-    SELECT * FROM unnest(
-        %(batch_id)s::bigint[], %(line)s::integer[], %(state)s::varchar[],
-        %(started_at)s::float8[], %(prompt_tokens)s::integer[], %(completion_tokens)s::integer[],
-        %(error_code)s::varchar[], %(error_message)s::text[]
-    ) AS given (
-        batch_id, line, state, started_at, prompt_tokens, completion_tokens, error_code,
-        error_message
-    )
+#: PostgreSQL's types of the fields of a row; SQLite takes those that JSON has.
+_ATTEMPT_TYPES = ("bigint", "integer", "text", "float8", "integer", "integer", "text", "text")
+_RESULT_TYPES = ("bigint", "integer", "integer", "text", "text", "integer", "text")
+
+
+def _postgresql_rows(fields: Sequence[str], types: Sequence[str]) -> str:
+    columns = [
+        f"(row ->> {place})::{type_} AS {name}"
+        for place, (name, type_) in enumerate(zip(fields, types, strict=True))
+    ]
+    return f"SELECT {', '.join(columns)} FROM json_array_elements(%(rows)s::json) AS row"
+
+
+def _sqlite_rows(fields: Sequence[str]) -> str:
+    columns = [f"json_extract(value, '$[{n}]') AS {name}" for n, name in enumerate(fields)]
+    return f"SELECT {', '.join(columns)} FROM json_each(?)"
+
+
+_CHANGES = """
+    state = given.state,
+    attempts = jobs.attempts + 1,
+    worker_id = {worker},
+    started_at = given.started_at,
+    finished_at = CASE WHEN given.state <> 'queued' THEN {now} END,
+    prompt_tokens = given.prompt_tokens,
+    completion_tokens = given.completion_tokens,
+    error_code = given.error_code,
+    error_message = given.error_message
+"""
+
+_END_POSTGRESQL = f"""
+WITH given AS MATERIALIZED (
+    {_postgresql_rows(EndedAttempt._fields, _ATTEMPT_TYPES)}
 ), open AS (
     SELECT jobs.batch_id, jobs.line
     FROM jobs JOIN given ON jobs.batch_id = given.batch_id AND jobs.line = given.line
@@ -60,47 +80,23 @@ WITH given AS (
     ORDER BY jobs.batch_id, jobs.line
     FOR UPDATE OF jobs
 )
-UPDATE jobs SET
-    state = given.state,
-    attempts = jobs.attempts + 1,
-    worker_id = %(worker)s,
-    started_at = given.started_at,
-    finished_at = CASE WHEN given.state <> 'queued'
-        THEN extract(epoch FROM clock_timestamp())::float8 END,
-    prompt_tokens = given.prompt_tokens,
-    completion_tokens = given.completion_tokens,
-    error_code = given.error_code,
-    error_message = given.error_message
+UPDATE jobs SET {_CHANGES.format(worker="%(worker)s", now=POSTGRESQL_NOW)}
 FROM given JOIN open ON open.batch_id = given.batch_id AND open.line = given.line
 WHERE jobs.batch_id = given.batch_id AND jobs.line = given.line
 RETURNING jobs.batch_id, jobs.line
 """
 
-_STATE = bindparam("state", type_=jobs.c.state.type)
-
-_END_SQLITE = (
-    update(jobs)
-    .where(jobs.c.batch_id == bindparam("b_batch_id"), jobs.c.line == bindparam("b_line"))
-    .values(
-        state=_STATE,
-        attempts=jobs.c.attempts + 1,
-        worker_id=bindparam("worker"),
-        started_at=bindparam("started_at"),
-        finished_at=case((_STATE != JobState.QUEUED, db_now())),
-        prompt_tokens=bindparam("prompt_tokens"),
-        completion_tokens=bindparam("completion_tokens"),
-        error_code=bindparam("error_code"),
-        error_message=bindparam("error_message"),
-    )
-)
-
-_INSERT_POSTGRESQL = """
-INSERT INTO results (batch_id, line, sample, text, finish_reason, completion_tokens, logprobs)
-SELECT * FROM unnest(
-    %(batch_id)s::bigint[], %(line)s::integer[], %(sample)s::integer[], %(text)s::text[],
-    %(finish_reason)s::varchar[], %(completion_tokens)s::integer[], %(logprobs)s::text[]
-)
+# A writer on SQLite is alone: there is nothing to lock.
+_END_SQLITE = f"""
+UPDATE jobs SET {_CHANGES.format(worker="?", now=SQLITE_NOW)}
+FROM ({_sqlite_rows(EndedAttempt._fields)}) AS given
+WHERE jobs.batch_id = given.batch_id AND jobs.line = given.line AND jobs.state = 'queued'
+RETURNING batch_id, line
 """
+
+_INSERT = f"INSERT INTO results ({', '.join(Result._fields)}) "
+_INSERT_POSTGRESQL = _INSERT + _postgresql_rows(Result._fields, _RESULT_TYPES)
+_INSERT_SQLITE = _INSERT + _sqlite_rows(Result._fields)
 
 
 def end_attempts(
@@ -113,18 +109,11 @@ def end_attempts(
     if not rows:
         return set()
     if connection.dialect.name == "postgresql":
-        values = {**_columns(rows), "worker": worker}
+        values = {"rows": _json(rows), "worker": worker}
         found = connection.exec_driver_sql(_END_POSTGRESQL, values)
-        return {(row[0], row[1]) for row in found}
-    waiting = _queued(connection, rows)
-    written = [
-        {**row._asdict(), "b_batch_id": row.batch_id, "b_line": row.line, "worker": worker}
-        for row in rows
-        if row[:2] in waiting
-    ]
-    if written:
-        connection.execute(_END_SQLITE, written)
-    return waiting
+    else:
+        found = connection.exec_driver_sql(_END_SQLITE, (worker, _json(rows)))
+    return {(row[0], row[1]) for row in found}
 
 
 def insert_results(connection: Connection, rows: Sequence[Result]) -> None:
@@ -132,23 +121,11 @@ def insert_results(connection: Connection, rows: Sequence[Result]) -> None:
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(_INSERT_POSTGRESQL, _columns(rows))
+        connection.exec_driver_sql(_INSERT_POSTGRESQL, {"rows": _json(rows)})
     else:
-        connection.execute(insert(results), [row._asdict() for row in rows])
+        connection.exec_driver_sql(_INSERT_SQLITE, (_json(rows),))
 
 
-def _columns(rows: Sequence[EndedAttempt] | Sequence[Result]) -> dict[str, Any]:
-    """A list of values by column."""
-    return dict(zip(rows[0]._fields, map(list, zip(*rows, strict=True)), strict=True))
-
-
-def _queued(connection: Connection, rows: Sequence[EndedAttempt]) -> set[tuple[int, int]]:
-    """Which of these jobs are queued. A writer on SQLite is alone: there is nothing to lock."""
-    found: set[tuple[int, int]] = set()
-    for batch, members in groupby(sorted(rows, key=itemgetter(0, 1)), key=attrgetter("batch_id")):
-        lines = [row.line for row in members]
-        query = select(jobs.c.line).where(
-            jobs.c.batch_id == batch, jobs.c.line.in_(lines), jobs.c.state == JobState.QUEUED
-        )
-        found |= {(batch, line) for line in connection.execute(query).scalars()}
-    return found
+def _json(rows: Sequence[EndedAttempt] | Sequence[Result]) -> str:
+    """A list of lists. orjson takes no tuple that has names."""
+    return orjson.dumps([tuple(row) for row in rows]).decode()

@@ -5,7 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from db.clock import db_now
 from db.database import AnyRow
@@ -37,61 +48,54 @@ def _lock(connection: Connection, which: ColumnElement[bool]) -> None:
         connection.execute(query.with_for_update())
 
 
+# Written once: to put a statement together takes longer than to run it.
+
+_WAITS = and_(chunks.c.state == ChunkState.QUEUED, chunks.c.not_before <= db_now())
+
+_NEXT = (
+    select(chunks.c.id)
+    .where(chunks.c.queue == bindparam("queue"), _WAITS)
+    .order_by(chunks.c.priority.desc(), chunks.c.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_NEXT_OF_BATCH = _NEXT.where(chunks.c.batch_id == bindparam("batch"))
+
+_TAKE = (
+    update(chunks)
+    .where(chunks.c.id == bindparam("chunk"), _WAITS)
+    .values(
+        state=ChunkState.RUNNING,
+        worker_id=bindparam("worker"),
+        lease_token=bindparam("token"),
+        lease_expires_at=db_now() + bindparam("lease"),
+        claimed_at=db_now(),
+    )
+    .returning(*_CLAIMED)
+)
+
+_BATCH = select(batches.c.uid, batches.c.params, batches.c.state, db_now().label("now")).where(
+    batches.c.id == bindparam("batch")
+)
+
+_UNFINISHED = (
+    select(jobs.c.line, jobs.c.request, jobs.c.attempts)
+    .where(jobs.c.batch_id == bindparam("batch"), jobs.c.state == JobState.QUEUED)
+    .order_by(jobs.c.line)
+)
+_UNFINISHED_BETWEEN = _UNFINISHED.where(jobs.c.line.between(bindparam("first"), bindparam("last")))
+_UNFINISHED_OF = _UNFINISHED.where(jobs.c.line.in_(bindparam("lines", expanding=True)))
+
+
 def claim(connection: Connection, chunk: int, *, worker: int, lease: float) -> Claim | None:
     """Take this chunk under a lease; None where it is not to be had (any more)."""
-    return _claim(connection, chunks.c.id == chunk, worker=worker, lease=lease)
-
-
-def claim_next(
-    connection: Connection, queue: str, *, worker: int, lease: float, batch: int | None = None
-) -> Claim | None:
-    """Take the most urgent chunk of a queue, message or no message; None where none waits.
-
-    Of one batch only, if a `batch` (key) is given.
-    """
-    wanted = [
-        chunks.c.queue == queue,
-        chunks.c.state == ChunkState.QUEUED,
-        chunks.c.not_before <= db_now(),
-    ]
-    if batch is not None:
-        wanted.append(chunks.c.batch_id == batch)
-    candidate = (
-        select(chunks.c.id)
-        .where(*wanted)
-        .order_by(chunks.c.priority.desc(), chunks.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    found = connection.execute(candidate).scalar_one_or_none()
-    if found is None:
-        return None
-    return _claim(connection, chunks.c.id == found, worker=worker, lease=lease)
-
-
-def _claim(
-    connection: Connection, which: ColumnElement[bool], *, worker: int, lease: float
-) -> Claim | None:
     token = secrets.token_hex(16)
     row = connection.execute(
-        update(chunks)
-        .where(which, chunks.c.state == ChunkState.QUEUED, chunks.c.not_before <= db_now())
-        .values(
-            state=ChunkState.RUNNING,
-            worker_id=worker,
-            lease_token=token,
-            lease_expires_at=db_now() + lease,
-            claimed_at=db_now(),
-        )
-        .returning(*_CLAIMED)
+        _TAKE, {"chunk": chunk, "worker": worker, "token": token, "lease": lease}
     ).one_or_none()
     if row is None:
         return None
-    batch = connection.execute(
-        select(batches.c.uid, batches.c.params, batches.c.state, db_now().label("now")).where(
-            batches.c.id == row.batch_id
-        )
-    ).one()
+    batch = connection.execute(_BATCH, {"batch": row.batch_id}).one()
     if batch.state == BatchState.QUEUED:
         connection.execute(
             update(batches)
@@ -109,20 +113,35 @@ def _claim(
     )
 
 
+def claim_next(
+    connection: Connection, queue: str, *, worker: int, lease: float, batch: int | None = None
+) -> Claim | None:
+    """Take the most urgent chunk of a queue, message or no message; None where none waits.
+
+    Of one batch only, if a `batch` (key) is given.
+    """
+    if batch is None:
+        found = connection.execute(_NEXT, {"queue": queue}).scalar_one_or_none()
+    else:
+        wanted = {"queue": queue, "batch": batch}
+        found = connection.execute(_NEXT_OF_BATCH, wanted).scalar_one_or_none()
+    return None if found is None else claim(connection, found, worker=worker, lease=lease)
+
+
+def _unfinished(connection: Connection, row: AnyRow) -> tuple[ClaimedJob, ...]:
+    if row.lines is None:
+        statement, lines = _UNFINISHED_BETWEEN, {"first": row.first_line, "last": row.last_line}
+    else:
+        statement, lines = _UNFINISHED_OF, {"lines": row.lines}
+    found = connection.execute(statement, {"batch": row.batch_id, **lines})
+    return tuple(map(ClaimedJob._make, found))
+
+
 def lines_of(row: AnyRow) -> ColumnElement[bool]:
     """The jobs that a chunk row covers, as a condition."""
     if row.lines is not None:
         return and_(jobs.c.batch_id == row.batch_id, jobs.c.line.in_(row.lines))
     return and_(jobs.c.batch_id == row.batch_id, jobs.c.line.between(row.first_line, row.last_line))
-
-
-def _unfinished(connection: Connection, row: AnyRow) -> tuple[ClaimedJob, ...]:
-    found = connection.execute(
-        select(jobs.c.line, jobs.c.request, jobs.c.attempts)
-        .where(lines_of(row), jobs.c.state == JobState.QUEUED)
-        .order_by(jobs.c.line)
-    )
-    return tuple(ClaimedJob(*job) for job in found)
 
 
 def renew(connection: Connection, tokens: Mapping[int, str], *, lease: float) -> Collection[int]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, update
 
@@ -20,8 +19,7 @@ from db.schema import batches, chunks
 from db.states import BatchState, ChunkState, JobState
 
 
-@dataclass(frozen=True, slots=True)
-class SampleRow:
+class SampleRow(NamedTuple):
     """One sample, ready to be stored."""
 
     text: str
@@ -30,8 +28,7 @@ class SampleRow:
     logprobs: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class JobOutcome:
+class JobOutcome(NamedTuple):
     """How one attempt of a job ended: succeeded, failed, or queued again with its error."""
 
     chunk: int

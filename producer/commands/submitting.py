@@ -20,8 +20,8 @@ def submit_files(
     **options: Any,
 ) -> Submission:
     """Queue FILES under the options of `submit_options`."""
+    from db.throughput import for_throughput
     from producer.progress import counting
-    from producer.throughput import for_throughput
 
     with counting("reading") as on_progress, for_throughput():
         return client.submit_files(

@@ -22,7 +22,7 @@ from typing import Any
 #: Moment -> the function that is called then. All but those that say so lie inside of a
 #: transaction: "after" is before its commit.
 MOMENTS = {
-    "claiming": "db.queries.chunks:_claim",
+    "claiming": "db.queries.chunks:claim",
     "claimed": "worker.mill:Mill._generate",  # the claim is committed, nothing generated
     "generating": "worker.mill:Mill._persist",  # an answer comes, outside of any transaction
     "flushing": "db.queries.outcomes:record",

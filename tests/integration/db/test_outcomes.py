@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from db.database import Database
@@ -85,7 +83,7 @@ def test_given_awkward_text_when_recorded_then_it_comes_back_as_it_was(
 ) -> None:
     text = "tab\t new\nline \\N 'quote\" 日本語 🎉 %s :name " + "x" * 100_000
     sample = SampleRow(text, "length", 3, logprobs='[{"token": "x", "logprob": -0.5}]')
-    record(database, [replace(succeeded(claim, 1), samples=(sample,))], worker)
+    record(database, [succeeded(claim, 1)._replace(samples=(sample,))], worker)
     with database.read() as connection:
         (stored,) = jobs.get_job(connection, batch.id, 1).samples
     assert stored["text"] == text

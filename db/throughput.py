@@ -1,4 +1,4 @@
-"""For a command that makes millions of short-lived values."""
+"""For a process that makes millions of short-lived values, and waits for a database meanwhile."""
 
 from __future__ import annotations
 
