@@ -25,7 +25,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FL
 .SUFFIXES:
 # Two pips must not write one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo test test-faults check format clean
+.PHONY: help demo test test-faults bench check format clean
 
 help: ## List the targets and what can be set
 	@echo 'make TARGET [NAME=value …]'
@@ -42,6 +42,19 @@ test: $(VENV)/.dev ## Run the tests
 
 test-faults: $(VENV)/.dev ## Kill and starve real processes; nothing may be lost or done twice
 	PROMPTMILL_TEST_FAULTS=$(FAULTS) $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal tests/faults --durations=10
+
+# A fresh clone takes some five minutes for this: no peers unless they are installed.
+bench: $(VENV)/.bench $(WEIGHTS)/config.json ## A short pass of every benchmark; full ones: docs/performance.md
+	$(BIN)/python benchmarks/generation.py --prompts 8 --rounds 1 --only promptmill --only "engine alone" --only vLLM
+	$(BIN)/python benchmarks/overhead.py --prompts 8 --rounds 1
+	$(BIN)/python benchmarks/prefix.py --prompts 48 --rounds 1
+	$(BIN)/python benchmarks/queues.py --jobs 20000 --peer-jobs 500
+	$(BIN)/python benchmarks/submit.py --prompts 50000
+	$(BIN)/python benchmarks/scaling.py --workers 1 --workers 4 --seconds 5
+	$(BIN)/python benchmarks/depth.py --jobs 20000 --jobs 200000
+	$(BIN)/python benchmarks/capacity.py --jobs 20000
+	$(BIN)/python benchmarks/soak.py --jobs 50000
+	$(BIN)/python benchmarks/plots.py --into results/benchmarks
 
 check: $(VENV)/.dev ## Lint, formatting, types and who may import whom
 	$(BIN)/ruff check
@@ -72,6 +85,10 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP_INSTALL) -e '.[worker,embedded,pandas,dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev $(VENV)/.demo
+	$(PIP_INSTALL) -e '.[worker,embedded,demo,dev,bench]'
 	@touch $@
 
 $(WEIGHTS)/config.json: | $(VENV)/.demo

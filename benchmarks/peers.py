@@ -34,7 +34,6 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "rq": ("rq==3.0.0", *_STORAGE),
     "dramatiq": ("dramatiq[redis]==2.2.1", *_STORAGE),
     "arq": ("arq==0.28.0", *_STORAGE),
-    "taskiq": ("taskiq==0.13.0", "taskiq-redis==1.2.4", *_STORAGE),
 }
 
 #: What comes with a peer and can't be loaded beside a torch for CPUs; it is not needed.

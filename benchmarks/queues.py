@@ -1,6 +1,6 @@
 """How many jobs a second does one worker take, echo and store, and how many do other queues?
 
-    python benchmarks/peers.py celery celery-batches rq dramatiq arq taskiq     # once
+    python benchmarks/peers.py celery celery-batches rq dramatiq arq     # once
     python benchmarks/queues.py                  # both databases, all that is installed
     python benchmarks/queues.py --database sqlite --jobs 20000 --peer-jobs 1000
 
@@ -32,7 +32,6 @@ _PEERS = (
     ("rq", "RQ", "rq_tasks"),
     ("dramatiq", "Dramatiq", "dramatiq_tasks"),
     ("arq", "arq", "arq_tasks"),
-    ("taskiq", "taskiq", "taskiq_tasks"),
 )
 
 #: What the others are compared with.

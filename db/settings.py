@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     #: How long to wait for a database or a Redis that is away (seconds).
     patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
 
-    #: Jobs per message at most; unset: 64, more for a batch of more than 131,072 jobs.
+    #: Jobs per message at most; unset: 64, more for a batch of more than 65,536 jobs.
     chunk_size: Annotated[int, Field(ge=1, le=10_000)] | None = None
     #: Bytes of one prompt at most (UTF-8).
     max_prompt_bytes: Annotated[int, Field(ge=1)] = 2 * 1024 * 1024

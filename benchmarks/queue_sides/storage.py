@@ -25,6 +25,9 @@ from sqlalchemy import (
     select,
 )
 
+#: Seconds for all results to come.
+_PATIENCE = 120
+
 DATABASE, REDIS = "PEER_DATABASE", "PEER_REDIS"
 
 _metadata = MetaData()
@@ -69,9 +72,12 @@ def measure(command: Sequence[str], put: Callable[[Sequence[Row]], None], jobs: 
 
 
 def _await(count: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _PATIENCE
     while _stored() < count:
         if process.poll() is not None:
             raise SystemExit("the worker has ended")
+        if time.monotonic() > deadline:
+            raise SystemExit(f"after {_PATIENCE} s not all results are there")
         time.sleep(0.01)
 
 

@@ -65,6 +65,25 @@ def build_tiny_model(kind: Kind, folder: Path) -> Path:
     return folder
 
 
+def build_gpt2(folder: Path, *, width: int, layers: int, context_length: int) -> Path:
+    """A GPT-2 of other measures, with random weights, for what takes time."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = _gpt2_tokenizer()
+    torch.manual_seed(20)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=context_length,
+        n_embd=width,
+        n_layer=layers,
+        n_head=width // 64,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def _tokenizer(special: dict[str, str], extra: tuple[str, ...] = ()) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
