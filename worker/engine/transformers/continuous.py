@@ -17,6 +17,7 @@ import torch
 from db.errors import ModelLoadError
 from worker.engine.protocol import EngineConfig, Failed
 from worker.engine.transformers import memory, paged, probe
+from worker.engine.transformers.apart import apart
 from worker.engine.transformers.backend import OnEnd, Progress
 from worker.engine.transformers.continuation import Continuation
 from worker.engine.transformers.loading import LoadedModel
@@ -197,7 +198,7 @@ class ContinuousBackend:
     def _rebuild(self) -> None:
         while True:
             try:
-                manager = self._build(self._limits)
+                manager = apart(lambda: self._build(self._limits))
                 break
             except (RuntimeError, MemoryError, ValueError) as error:
                 if not memory.is_out_of_memory(error) or self._limits.at_floor:

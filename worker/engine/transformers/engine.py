@@ -30,6 +30,7 @@ from worker.engine.protocol import (
 )
 from worker.engine.stopping import cut_at_stop
 from worker.engine.transformers.admission import Admission
+from worker.engine.transformers.apart import apart
 from worker.engine.transformers.backend import Backend, traits, why_not_continuous
 from worker.engine.transformers.continuation import Continuation
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
@@ -91,6 +92,9 @@ class TransformersEngine:
         self._started: _Started | None = None
 
     def start(self) -> EngineInfo:
+        return apart(self._start)
+
+    def _start(self) -> EngineInfo:
         loaded = load(self._config)
         prompter = Prompter(loaded.tokenizer)
         backend = self._backend(loaded, prompter)
