@@ -16,7 +16,15 @@ from transformers import (
 )
 
 from worker.engine.transformers import sampler
-from worker.engine.transformers.sampler import NOT_FINITE, Row, choose, logprobs, uniform
+from worker.engine.transformers.sampler import (
+    BLOCK,
+    NOT_FINITE,
+    Row,
+    choose,
+    likeliest,
+    logprobs,
+    uniform,
+)
 
 VOCABULARY = 400
 SEEN = (3, 5, 8, 13)
@@ -127,11 +135,22 @@ def test_given_an_extreme_uniform_when_drawn_then_a_filtered_token_never_comes(
     assert reference(logits[0], Row(**filters))[token] > 0
 
 
+@pytest.mark.parametrize("vocabulary", [3 * BLOCK, 3 * BLOCK + 1], ids=["blocks", "no blocks"])
+def test_given_equal_logits_when_the_likeliest_is_looked_for_then_it_is_the_first(
+    vocabulary: int,
+) -> None:
+    logits = random_logits(200, vocabulary, scale=0.5).round()  # four or five values in all
+    best, tokens = likeliest(logits)
+    assert best.equal(logits.amax(dim=-1))
+    assert tokens.equal((logits == best.unsqueeze(1)).int().argmax(dim=-1))
+
+
+@pytest.mark.parametrize("vocabulary", [VOCABULARY, 3 * BLOCK], ids=["no blocks", "blocks"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_given_logits_that_are_not_finite_when_chosen_then_only_that_row_says_so(
-    bad: float,
+    bad: float, vocabulary: int
 ) -> None:
-    logits = random_logits(3)
+    logits = random_logits(3, vocabulary)
     logits[1] = bad
     tokens = choose(logits, [Row(uniform=0.5), Row(top_k=2, uniform=0.5), Row(temperature=0.0)])
     assert tokens[1] == NOT_FINITE

@@ -23,6 +23,9 @@ from torch import Tensor
 #: A token id that stands for "the model gave no finite probabilities" (NaN or all -inf).
 NOT_FINITE = -1
 
+#: Tokens of a block whose best is looked for first, on a CPU.
+BLOCK = 128
+
 #: How many of the likeliest tokens are looked at before a top-p row is sorted in full.
 NUCLEUS_GUESS = 256
 
@@ -58,7 +61,7 @@ def choose(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     finite best logit.
     """
     logits = _penalised(logits, rows)
-    best, tokens = logits.max(dim=-1)
+    best, tokens = likeliest(logits)
     sampled = [place for place, row in enumerate(rows) if row.temperature > 0]
     narrow = [place for place in sampled if _is_filtered(rows[place], logits.shape[-1])]
     wide = [place for place in sampled if not _is_filtered(rows[place], logits.shape[-1])]
@@ -68,6 +71,22 @@ def choose(logits: Tensor, rows: Sequence[Row]) -> Tensor:
             subset = logits if len(places) == len(rows) else logits[chosen]
             tokens[chosen] = draw(subset, [rows[place] for place in places])
     return torch.where(best.isfinite(), tokens, NOT_FINITE)
+
+
+def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The best logit of every row and its token, the first of equal ones: `[rows]` each.
+
+    On a CPU a maximum is vectorised, one with its place is not: so the best block is found first
+    and the place within it alone.
+    """
+    rows, vocabulary = logits.shape
+    if logits.device.type != "cpu" or vocabulary % BLOCK:
+        best, tokens = logits.max(dim=-1)
+        return best, tokens
+    blocks = logits.reshape(rows, vocabulary // BLOCK, BLOCK)
+    best, block = blocks.amax(dim=-1).max(dim=-1)
+    within = blocks[torch.arange(rows), block].argmax(dim=-1)
+    return best, block * BLOCK + within
 
 
 def logprobs(
