@@ -18,7 +18,7 @@ _SMALLEST = 4
 #: Jobs of a full chunk: small enough to spread, large enough to be cheap …
 _USUAL, _LARGEST = 64, 1024
 #: … and so many chunks are enough for any number of workers.
-_PLENTY = 1024
+_PLENTY = 512
 
 
 def full_chunk(total: int) -> int:

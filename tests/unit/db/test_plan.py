@@ -42,4 +42,4 @@ def test_given_the_last_chunks_when_two_workers_share_them_then_neither_gets_muc
 
 def test_given_no_size_when_a_batch_grows_then_its_full_chunks_do_up_to_a_bound() -> None:
     sizes = [full_chunk(total) for total in (1, 65_536, 200_000, 1_000_000, 10**7, 10**9)]
-    assert sizes == [64, 64, 195, 976, 1024, 1024]
+    assert sizes == [64, 128, 390, 1024, 1024, 1024]
