@@ -47,6 +47,7 @@ test-faults: $(VENV)/.dev ## Kill and starve real processes; nothing may be lost
 bench: $(VENV)/.bench $(WEIGHTS)/config.json ## A short pass of every benchmark; full ones: docs/performance.md
 	$(BIN)/python benchmarks/generation.py --prompts 8 --rounds 1 --only promptmill --only "engine alone" --only vLLM
 	$(BIN)/python benchmarks/overhead.py --prompts 8 --rounds 1
+	$(BIN)/python benchmarks/limit.py --prompts 8
 	$(BIN)/python benchmarks/prefix.py --prompts 48 --rounds 1
 	$(BIN)/python benchmarks/queues.py --jobs 20000 --peer-jobs 500
 	$(BIN)/python benchmarks/submit.py --prompts 50000

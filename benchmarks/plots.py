@@ -42,11 +42,17 @@ def bars(axes: Any, names: Sequence[str], values: Sequence[float], unit: str) ->
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def generation(rows: list[dict[str, Any]], about: str) -> Any:
+def generation(rows: list[dict[str, Any]], about: str, limit: float | None = None) -> Any:
     figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
     names = [row["side"] for row in rows]
     bars(axes, names, [row["tokens_per_second"] for row in rows], "tokens a second")
     axes.set_title(f"Generation: {about}", loc="left")
+    if limit is not None:
+        axes.axvline(limit, linestyle=":", color="grey")
+        axes.annotate(
+            f"arithmetic limit {limit:,.0f}", (limit, 0), (-4, 0), rotation=90, ha="right",
+            textcoords="offset points", color="grey", fontsize=8,
+        )  # fmt: skip
     return figure
 
 
@@ -80,7 +86,15 @@ def scaling(rows: list[dict[str, Any]], about: str) -> Any:
     return figure
 
 
-PLOTS: dict[str, Callable[[list[dict[str, Any]], str], Any]] = {
+def known_limit(results: Path) -> float | None:
+    """What limit.py found, if it has run."""
+    source = results / "limit.json"
+    if not source.exists():
+        return None
+    return float(orjson.loads(source.read_bytes())["figures"]["limit_tokens_per_second"])
+
+
+PLOTS: dict[str, Callable[..., Any]] = {
     "generation": generation,
     "queues": queues,
     "scaling": scaling,
@@ -98,7 +112,8 @@ def main(results: Path, into: Path) -> None:
             continue
         measured = orjson.loads(source.read_bytes())
         machine = measured["machine"]
-        figure = draw(measured["rows"], f"{machine['cpu']}, {machine['cores']} cores")
+        more = (known_limit(results),) if draw is generation else ()
+        figure = draw(measured["rows"], f"{machine['cpu']}, {machine['cores']} cores", *more)
         target = into / f"performance-{name}.svg"
         figure.savefig(target, metadata={"Date": None})
         click.echo(f"{target}")

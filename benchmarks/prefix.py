@@ -15,34 +15,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from queue import Queue
 from statistics import median
 
 import click
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.engines import generate, requests
 from benchmarks.report import Report
 from benchmarks.workloads import Task, heavy_tail, shared_prefix
-from db.sampling import SamplingParams
 from tests.support.tiny_models import build_gpt2
-from worker.engine.protocol import Completed, Engine, EngineConfig, Outcome, Request
+from worker.engine.protocol import Engine, EngineConfig, Request
 from worker.engine.registry import create
 
 #: Of a system prompt.
 _WORDS = 200
-
-
-def requests(tasks: list[Task], name: str) -> list[Request]:
-    return [
-        Request(
-            f"{name}-{number}",
-            SamplingParams(max_tokens=task.max_tokens, temperature=0, ignore_eos=True),
-            seed=0,
-            prompt=task.prompt,
-        )
-        for number, task in enumerate(tasks)
-    ]
 
 
 def ordered(given: list[Request]) -> list[Request]:
@@ -52,13 +39,8 @@ def ordered(given: list[Request]) -> list[Request]:
 
 def seconds(engine: Engine, given: list[Request]) -> float:
     """Until the last of them is answered."""
-    answers: Queue[Outcome] = Queue()
     began = time.perf_counter()
-    for request in given:
-        engine.submit(request, lambda _, outcome: answers.put(outcome))
-    for _ in given:
-        outcome = answers.get()
-        assert isinstance(outcome, Completed), outcome
+    generate(engine, given)
     return time.perf_counter() - began
 
 

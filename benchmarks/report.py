@@ -35,6 +35,8 @@ class Report:
     #: Versions of peers, which live in environments of their own.
     peers: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, Value]] = field(default_factory=list)
+    #: Single numbers for programs, which the notes tell people.
+    figures: dict[str, float] = field(default_factory=dict)
     #: Lines below the table: what the rows come to.
     notes: list[str] = field(default_factory=list)
 
@@ -52,6 +54,7 @@ class Report:
             "versions": {**versions(self.packages), **self.peers},
             "setup": self.setup,
             "rows": self.rows,
+            "figures": self.figures,
             "notes": self.notes,
         }
 
