@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Table, func, select, update
 
 from db.schema import batches, jobs
+from producer.submission.slices import SLICE
 from tests.acceptance.mill import Mill, echoing
 from tests.faults.proof import (
     BUSY,
@@ -124,7 +125,7 @@ def test_given_workers_when_one_after_another_is_told_to_stop_then_no_attempt_is
 
 
 #: More than one slice of jobs.
-_MANY = 5_500
+_MANY = SLICE + 500
 
 _PRODUCER = "from tests.faults.saboteur import arm; arm(); from producer.cli import main; main()"
 
