@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import socket
 
 from db.errors import NotFoundError
 
@@ -31,6 +32,16 @@ def parse_id(text: str) -> tuple[str, int | None]:
             "bk3v9xq2h7mz-42; 'promptmill list' shows yours"
         )
     return uid, int(line) if dash else None
+
+
+def new_mark() -> str:
+    """What sets a worker apart from others that have, or had, its pid: other containers do."""
+    return secrets.token_hex(3)
+
+
+def worker_name(pid: int, mark: str) -> str:
+    """The name of a worker process of this host."""
+    return f"{socket.gethostname()}:{pid}:{mark}"
 
 
 def queue_name(model: str) -> str:

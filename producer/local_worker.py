@@ -15,7 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from db.errors import EngineError, PromptmillError, UsageError
+from db.ids import new_mark, worker_name
 from db.records import Batch
+from db.wording import how_it_ended
 
 #: Bytes of its log's end that may hold the reason of its death.
 _TAIL = 4096
@@ -29,14 +31,27 @@ _DEATHS = 3
 class LocalWorker:
     """One worker process; its log goes to a file."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
-        """`environment`: settings besides this process's own."""
+    def __init__(self, environment: Mapping[str, str], log: Path, after: str | None = None) -> None:
+        """`environment`: settings besides this process's own. `after`: the name of the one that
+        died, in whose place it comes.
+        """
         self.log = log
+        self._mark = new_mark()
+        place = [] if after is None else ["--after", after]
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _clear(log.parent)
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "worker", "--leave-with-parent"],
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and words
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "worker",
+                    "--leave-with-parent",
+                    "--mark",
+                    self._mark,
+                    *place,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -48,6 +63,11 @@ class LocalWorker:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def name(self) -> str:
+        """What the database knows it by."""
+        return worker_name(self.pid, self._mark)
 
     def check(self) -> None:
         """Raise with the reason if it has ended by itself."""
@@ -73,7 +93,7 @@ class LocalWorker:
             self._process.terminate()
 
     def _death(self, code: int) -> PromptmillError:
-        reason = _last_word(self.log) or f"it ended with code {code}"
+        reason = _last_word(self.log) or f"it {how_it_ended(code)}"
         message = f"the worker could not go on: {reason} (its log: {self.log})"
         return UsageError(message) if code == UsageError.exit_code else EngineError(message)
 
@@ -102,8 +122,8 @@ class KeptWorker:
             # One that never began can't load the model: another one could not either.
             if batch.started_at is None or self._deaths > _DEATHS:
                 raise
-            self._tell(f"{error.message}; starting another")
-            self._worker = self._start()
+            self._tell(f"{error.message}; another one takes its place")
+            self._worker = self._start(after=self._worker.name)
 
     def stop(self, patience: float) -> None:
         """Have it finish, for `patience` seconds at most."""

@@ -29,6 +29,8 @@ def main() -> int:
     parser.add_argument(
         "--leave-with-parent", action="store_true", help="stop when standard input ends"
     )
+    parser.add_argument("--mark", help="the end of this worker's name, for whoever keeps it")
+    parser.add_argument("--after", metavar="NAME", help="a worker that died: requeue its chunks")
     arguments = parser.parse_args()
     if arguments.leave_with_parent:
         threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -38,7 +40,7 @@ def main() -> int:
             from worker.supervisor import supervise
 
             return supervise(config, arguments.gpus)
-        return run(config)
+        return run(config, arguments.mark, after=arguments.after)
     except PromptmillError as error:
         sys.stderr.write(f"promptmill worker: {error.message}\n")
         return error.exit_code
@@ -53,8 +55,8 @@ def _leave_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run(config: Settings) -> int:
-    """One Celery worker in this process."""
+def run(config: Settings, mark: str | None = None, *, after: str | None = None) -> int:
+    """One Celery worker in this process; first, the chunks of the one that it comes `after`."""
     from celery.exceptions import SecurityWarning
 
     from worker.app import make_app
@@ -62,11 +64,11 @@ def run(config: Settings) -> int:
 
     configure(config.log_level)
     # Before Celery takes the signals: whoever waits can be stopped.
-    patiently(lambda: _look_for_database(config), config.patience)
+    patiently(lambda: _look_for_database(config, after), config.patience)
 
     # Celery warns root of pickle, which we never read.
     warnings.simplefilter("ignore", SecurityWarning)
-    app = make_app(config)
+    app = make_app(config, mark)
     app.set_current()
     # Unique, so that remote control reaches each of several workers on one host.
     name = f"promptmill-{os.getpid()}@{socket.gethostname()}"
@@ -85,10 +87,15 @@ def run(config: Settings) -> int:
     return BROKEN if code == 1 and hasattr(app, "promptmill_mill") else code
 
 
-def _look_for_database(config: Settings) -> None:
+def _look_for_database(config: Settings, after: str | None) -> None:
+    from worker.recovery import deaths
+
     database = Database(config)
     try:
         ready(database)
+        if after is not None:
+            with database.write() as connection:
+                deaths.run(connection, after, max_attempts=config.max_attempts)
     finally:
         database.close()
 

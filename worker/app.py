@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from db import embedded, redis_server
 from db.errors import BrokerRefused, BrokerUnavailable
-from db.ids import queue_name
+from db.ids import new_mark, queue_name
 from db.settings import Settings, redact, settings
 from worker.messages import chunk_message
 
@@ -56,8 +56,8 @@ _TRANSPORT = {
 }
 
 
-def make_app(config: Settings) -> Celery:
-    """A Celery application for these settings."""
+def make_app(config: Settings, mark: str | None = None) -> Celery:
+    """A Celery application for these settings; `mark` ends the name of a worker that it runs."""
     app = Celery(
         "promptmill",
         broker=config.effective_broker_url,
@@ -96,6 +96,7 @@ def make_app(config: Settings) -> Celery:
     # By name: a producer, which only sends, loads nothing of the worker.
     app.steps["worker"].add("worker.bootstep:MillStep")
     app.promptmill_settings = config
+    app.promptmill_mark = mark or new_mark()
     return app
 
 

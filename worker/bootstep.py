@@ -21,6 +21,7 @@ from celery.worker import state
 
 from db.embedded import embedded_broker
 from db.errors import BrokerUnavailable, PromptmillError
+from db.ids import worker_name
 from db.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class MillStep(bootsteps.StartStopStep):
             _give_up("the worker needs Celery's threads pool: start it with --pool threads", 2)
         self._process = WorkerProcess(
             self._settings,
+            name=worker_name(os.getpid(), self._app.promptmill_mark),
             send=lambda messages: send(self._app, messages),
             leave=lambda: os.kill(os.getpid(), signal.SIGTERM),
         )

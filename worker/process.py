@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import threading
 from collections.abc import Callable
@@ -52,12 +51,17 @@ _LAST_WRITES = 10.0
 class WorkerProcess:
     """Everything that one worker process runs, besides Celery."""
 
-    def __init__(self, settings: Settings, send: Send, leave: Callable[[], object]) -> None:
-        """`send` rings the bell for chunks; it raises BrokerUnavailable.
+    def __init__(
+        self, settings: Settings, *, name: str, send: Send, leave: Callable[[], object]
+    ) -> None:
+        """`name` is what the database knows it by.
+
+        `send` rings the bell for chunks; it raises BrokerUnavailable.
 
         `leave` has this process finish and end, as a first SIGTERM does.
         """
         self._settings = settings
+        self._name = name
         self._send = send
         self._leave = leave
         self._duties: list[Pulse] = []
@@ -113,11 +117,9 @@ class WorkerProcess:
         return patiently(attempt, self._settings.patience)
 
     def _register(self, database: Database, info: EngineInfo, queue: str) -> int:
-        host = socket.gethostname()
-        name = f"{host}:{os.getpid()}:{secrets.token_hex(3)}"
         values = {
-            "name": name,
-            "host": host,
+            "name": self._name,
+            "host": socket.gethostname(),
             "pid": os.getpid(),
             "queue": queue,
             "engine": info.engine,

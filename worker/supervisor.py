@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from types import FrameType
 
 from db.errors import SettingsError
+from db.ids import new_mark, worker_name
 from db.settings import Settings, variable
-from db.wording import count_of
+from db.wording import count_of, how_it_ended
 
 #: A worker that ran for this long had started properly (seconds).
 _PROPER = 30.0
@@ -31,10 +32,16 @@ _LOOK = 0.2
 @dataclass
 class _Child:
     device: str
+    mark: str
     process: subprocess.Popen[bytes]
     started_at: float
     deaths: int = 0
     restart_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What the database knows it by."""
+        return worker_name(self.process.pid, self.mark)
 
     @property
     def alive(self) -> bool:
@@ -136,30 +143,35 @@ def _gpu_count() -> int:
     return int(answer.stdout) if answer.returncode == 0 else 0
 
 
-def _start(device: str) -> _Child:
+def _start(device: str, after: str | None = None) -> _Child:
+    """A worker; `after` is the name of the one in whose place it comes."""
     environment = {**os.environ, variable("device"): device}
+    mark = new_mark()
+    place = [] if after is None else ["--after", after]
     # Own sessions: Ctrl-C reaches the supervisor, and it tells each child once.
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and words
         # They leave with the supervisor, however it dies: it holds the other end of the pipe.
-        [sys.executable, "-P", "-m", "worker", "--leave-with-parent"],
+        [sys.executable, "-P", "-m", "worker", "--leave-with-parent", "--mark", mark, *place],
         stdin=subprocess.PIPE,
         env=environment,
         start_new_session=True,
     )
-    return _Child(device, process, time.monotonic())
+    return _Child(device, mark, process, time.monotonic())
 
 
 def _schedule(child: _Child) -> None:
     child.deaths += 1
     pause = min(_LONGEST_PAUSE, 2.0 ** min(child.deaths - 1, 10))
     child.restart_at = time.monotonic() + pause
+    where = "" if child.device == "auto" else f" on {child.device}"
     code = child.process.returncode
-    _say(f"the worker on {child.device} ended with code {code}: again in {pause:g} s")
+    _say(f"worker {child.process.pid}{where} {how_it_ended(code)}: again in {pause:g} s")
 
 
 def _restart(child: _Child) -> None:
-    fresh = _start(child.device)
-    child.process, child.started_at, child.restart_at = fresh.process, fresh.started_at, None
+    fresh = _start(child.device, after=child.name)
+    child.mark, child.process = fresh.mark, fresh.process
+    child.started_at, child.restart_at = fresh.started_at, None
 
 
 def _say(text: str) -> None:

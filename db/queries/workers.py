@@ -37,6 +37,15 @@ def stop(connection: Connection, key: int) -> None:
     )
 
 
+def bury(connection: Connection, name: str) -> None:
+    """The worker of this name has died; one that had said goodbye keeps the time of it."""
+    connection.execute(
+        update(workers)
+        .where(workers.c.name == name, workers.c.stopped_at.is_(None))
+        .values(stopped_at=db_now(), in_flight=0, tokens_per_second=0)
+    )
+
+
 def alive(connection: Connection, *, within: float, queue: str | None = None) -> list[Worker]:
     """Workers heard of in the last `within` seconds that have not stopped."""
     silence = (db_now() - workers.c.heartbeat_at).label("silent_for")

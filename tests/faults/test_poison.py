@@ -31,6 +31,8 @@ def kept(either: Mill) -> Iterator[subprocess.Popen[str]]:
         "PROMPTMILL_STALL_TIMEOUT": "1",
         "PROMPTMILL_MAX_ATTEMPTS": "2",
         "PROMPTMILL_GRACE": "1",
+        # Nobody waits for it: the chunks of a worker that dies before its keeper's eyes come back.
+        "PROMPTMILL_LEASE": "600",
     }
     running = either.background("worker")
     yield running

@@ -20,10 +20,10 @@ SCRIPT = """
 import subprocess, sys, time
 from worker import supervisor
 
-def start(device):
+def start(device, after=None):
     command = [sys.executable, "-c", sys.argv[2], sys.argv[1], device]
     process = subprocess.Popen(command, start_new_session=True)
-    return supervisor._Child(device, process, time.monotonic())
+    return supervisor._Child(device, "mark", process, time.monotonic())
 
 supervisor._start = start
 supervisor._PROPER = float(sys.argv[3])
@@ -134,7 +134,8 @@ def test_given_a_worker_that_is_killed_when_it_had_run_then_only_it_is_started_a
     running.process.send_signal(signal.SIGTERM)
     code, said = running.wait()
     assert code == 0
-    assert said == "promptmill worker: the worker on cuda:1 ended with code -9: again in 1 s\n"
+    told = f"worker {killed} on cuda:1 was killed (SIGKILL): again in 1 s"
+    assert said == f"promptmill worker: {told}\n"
     assert running.ended() == {"cuda:0": "1", "cuda:1": "1"}
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from db.database import Database
 from db.errors import DatabaseUnavailable, PromptmillError, SchemaMismatch, SettingsError
-from db.ids import queue_name
+from db.ids import new_mark, queue_name, worker_name
 from db.queries import jobs, workers
 from db.schema import workers as worker_table
 from db.settings import Settings
@@ -49,7 +49,12 @@ class Started:
         self._processes: list[WorkerProcess] = []
 
     def start(self, config: Settings) -> WorkerProcess:
-        process = WorkerProcess(config, self._send, leave=lambda: self.left.append(process))
+        process = WorkerProcess(
+            config,
+            name=worker_name(1, new_mark()),
+            send=self._send,
+            leave=lambda: self.left.append(process),
+        )
         self._processes.append(process)
         process.start()
         return process
