@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 _LAST_WRITES = 15.0
 
 
-def generate(client: Client, batch: Batch, environment: Mapping[str, str], *, new: bool) -> Batch:
+def generate(
+    client: Client, batch: Batch, environment: Mapping[str, str], *, new: bool, again: str
+) -> Batch:
     """Have a worker for this batch alone until it is finished; Ctrl-C stops both.
 
-    A worker that can't even start takes a `new` batch with it: nothing is left half done.
+    `again` is what goes on with it, in words for people. A worker that can't even start takes a
+    `new` batch with it: nothing is left half done.
     """
     own = {variable("model"): batch.model, variable("batch"): batch.id}
     worker = KeptWorker({**environment, **own}, client.settings.home, note)
@@ -37,7 +40,7 @@ def generate(client: Client, batch: Batch, environment: Mapping[str, str], *, ne
                 progress.stop()
                 note(
                     f"stopping: finishing for up to {client.settings.grace:g} s; Ctrl-C again to "
-                    "stop now. The same command goes on where this one ends"
+                    f"stop now. {again} goes on where this one ends"
                 )
                 worker.stop(patience)
                 raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,13 +58,14 @@ def command(
     given = {name: options.pop(name) for name in WORKER_OPTIONS}
     environment = worker_environment(model=options["model"], **given)
     with Client() as client:
-        options["name"] = _name(options["name"], files, _how(client, given), fresh=fresh)
-        done = submit_files(client, files, **options)
+        options["name"] = _name(options["name"], files, _how(client, given))
+        done = submit_files(client, files, fresh=fresh, **options)
         batch = done.batch
         if not done.created:
             _tell_of_earlier(batch)
         if not batch.finished:
-            batch = generate(client, batch, environment, new=done.created)
+            again = "The same command without --fresh" if fresh else "The same command"
+            batch = generate(client, batch, environment, new=done.created, again=again)
         if table or (output is None and not as_json):
             _show(client, batch, table)
         if output is not None:
@@ -76,12 +76,11 @@ def command(
         sys.exit(1)
 
 
-def _name(given: str | None, files: tuple[str, ...], how: str, *, fresh: bool) -> str:
-    """What makes the same command find its batch again; `fresh`: what makes it not."""
+def _name(given: str | None, files: tuple[str, ...], how: str) -> str:
+    """What makes the same command find its batch again."""
     # Not pathlib: globs and URLs are no paths, and only need to be the same the next time.
     places = (file if file == "-" or "://" in file else os.path.abspath(file) for file in files)  # noqa: PTH100
-    name = f"{given or 'run ' + ' '.join(places)}{how}"
-    return f"{name[-160:]} {time.time():.3f}" if fresh else name[-MAX_NAME:]
+    return f"{given or 'run ' + ' '.join(places)}{how}"[-MAX_NAME:]
 
 
 def _how(client: Client, given: dict[str, Any]) -> str:

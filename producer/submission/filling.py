@@ -64,7 +64,8 @@ class Filling:
         key = self._order.idempotency_key
         if key is None and self._order.name is not None:
             # So that two producers that submit the same at once end with one batch.
-            key = f"name:{self._order.name}:{digest}"
+            own = f":{self._uid}" if self._order.fresh else ""
+            key = f"name:{self._order.name}:{digest}{own}"
         if self._key is None:
             raise InputError("there are no prompts in the input: nothing was queued")
         try:

@@ -22,6 +22,9 @@ class Order:
     model: str
     name: str | None = None
     idempotency_key: str | None = None
+    #: A batch of its own, though the same content was submitted under the name; from now on the
+    #: name finds this one.
+    fresh: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     #: 0 … 9, higher is sooner.

@@ -89,6 +89,6 @@ def _known_batches(database: Database, order: Order) -> list[Batch]:
     with database.read() as connection:
         if order.idempotency_key is not None:
             return batches.find(connection, idempotency_key=order.idempotency_key)
-        if order.name is not None:
+        if order.name is not None and not order.fresh:
             return batches.find(connection, name=order.name)
     return []

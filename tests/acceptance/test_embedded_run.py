@@ -43,13 +43,13 @@ def _arguments(mill: Mill, output: Path) -> list[str]:
     return ["run", mill.numbered(_JOBS), "--model", mill.model, "-o", str(output)]
 
 
-def _begun(mill: Mill, running: subprocess.Popen[str]) -> str:
-    """Start-up is over and some jobs are done; the batch's id."""
+def _begun(mill: Mill, running: subprocess.Popen[str], batches: int = 1) -> str:
+    """Start-up is over, some jobs of the last of so many batches are done; that batch's id."""
 
     def look() -> str | None:
         assert running.poll() is None, running.communicate()
         found = mill.client.batches()
-        return found[0].id if found and found[0].done else None
+        return found[0].id if len(found) == batches and found[0].done else None
 
     return eventually(look, what="the run is in the middle")
 
@@ -93,6 +93,26 @@ def test_given_only_defaults_when_run_then_the_results_are_the_prompts_in_order(
     fresh = embedded.json(*arguments, "-p", "temperature=0", "--fresh")
     assert fresh["id"] != batch.id
     assert fresh["counts"]["succeeded"] == _JOBS
+
+    # Which from then on is the one of this command
+    assert embedded.json(*arguments, "-p", "temperature=0")["id"] == fresh["id"]
+
+
+def test_given_ctrl_c_in_a_fresh_run_when_run_again_then_it_goes_on_with_that_one(
+    slow: Mill, output: Path
+) -> None:
+    slow.env["PROMPTMILL_GRACE"] = "0"
+    arguments = _arguments(slow, output)
+    for count in (1, 2):  # the second one leaves the first one, which is unfinished, alone
+        running = slow.background(*arguments, "--fresh")
+        batch = _begun(slow, running, count)
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=60)[1]
+        assert "The same command without --fresh goes on where this one ends" in said
+    slow.env |= {"PROMPTMILL_ENGINE_OPTIONS": echoing()}
+
+    assert slow.json(*arguments)["id"] == batch
+    assert slow.client.batch(batch).finished
 
 
 def test_given_ctrl_c_in_the_middle_when_run_again_then_it_goes_on_and_nothing_is_done_twice(
