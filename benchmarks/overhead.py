@@ -18,7 +18,7 @@ import click
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.generation import Side
-from benchmarks.report import Report
+from benchmarks.report import Report, forget_settings
 
 
 @click.command(help=__doc__.split("\n\n", maxsplit=1)[0])
@@ -29,6 +29,7 @@ from benchmarks.report import Report
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
 def main(model: str, dtype: str, prompts: int, rounds: int, seed: int, path: Path | None) -> None:
+    forget_settings()
     report = Report(
         "overhead",
         "How much slower is the whole path than its engine alone?",

@@ -44,12 +44,17 @@ def python(peer: str) -> Path:
     """The Python of a peer's environment. Raises click.ClickException if it is not there."""
     path = ROOT / _ENVIRONMENT.format(peer) / "bin" / "python"
     if not path.exists():
-        raise click.ClickException(f"the peer is not installed: python benchmarks/peers.py {peer}")
+        raise click.ClickException(how_to_have(peer))
     return path
 
 
 def installed(peer: str) -> bool:
     return (ROOT / _ENVIRONMENT.format(peer) / "bin" / "python").exists()
+
+
+def how_to_have(*names: str) -> str:
+    """That these peers are missing, and what brings them."""
+    return f"not installed: {', '.join(names)} (python benchmarks/peers.py {' '.join(names)})"
 
 
 def measured(

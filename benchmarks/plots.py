@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import matplotlib
 import orjson
+
+try:
+    import matplotlib
+except ImportError:
+    sys.exit("plots.py needs matplotlib: pip install -e '.[bench]' -c constraints.txt")
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -22,7 +22,7 @@ import click
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.engines import generate, requests
-from benchmarks.report import Report
+from benchmarks.report import Report, forget_settings
 from benchmarks.workloads import Task, heavy_tail, shared_prefix
 from tests.support.tiny_models import build_gpt2
 from worker.engine.protocol import Engine, EngineConfig, Request
@@ -50,6 +50,7 @@ def seconds(engine: Engine, given: list[Request]) -> float:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
 def main(prompts: int, at_once: int, rounds: int, path: Path | None) -> None:
+    forget_settings()
     report = Report(
         "prefix",
         "What is the order of admission worth?",

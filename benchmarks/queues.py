@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import peers
 from benchmarks.places import databases, place
-from benchmarks.report import Report
+from benchmarks.report import Report, forget_settings
 
 #: Environment, name and module of each peer.
 _PEERS = (
@@ -85,15 +85,19 @@ def main(
     kinds: tuple[str, ...],
     path: Path | None,
 ) -> None:
+    forget_settings()
     report = Report(
         "queues",
         "How many jobs a second from submit to stored result?",
         setup={"jobs": jobs, "peer_jobs": peer_jobs},
         packages=("celery", "redis", "sqlalchemy", "psycopg"),
     )
-    for name in sorted({environment for environment, *_ in _PEERS}):
-        if peers.installed(name):
-            report.peers |= peers.versions(name, name)
+    wanted = sorted({environment for environment, *_ in _PEERS})
+    missing = [name for name in wanted if not peers.installed(name)]
+    for name in set(wanted) - set(missing):
+        report.peers |= peers.versions(name, name)
+    if missing:
+        report.note(peers.how_to_have(*missing))
     for kind in kinds:
         _compare(report, kind, sides(jobs, peer_jobs, chunk_sizes))
     report.finish(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -87,6 +88,12 @@ class Report:
             style="dim",
             highlight=False,
         )
+
+
+def forget_settings() -> None:
+    """Drop the user's PROMPTMILL_*, here and for what is started: they would change figures."""
+    for name in [name for name in os.environ if name.startswith("PROMPTMILL_")]:
+        del os.environ[name]
 
 
 def shown(value: Value) -> str:

@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.places import databases, place
-from benchmarks.report import Report
+from benchmarks.report import Report, forget_settings
 from benchmarks.workers import started
 from benchmarks.workloads import lines
 from db.database import Database
@@ -108,6 +108,7 @@ def main(
     kinds: tuple[str, ...],
     path: Path | None,
 ) -> None:
+    forget_settings()
     engine = Engine(latency, capacity)
     report = Report(
         "scaling",

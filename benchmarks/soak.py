@@ -17,7 +17,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.places import KINDS, place
-from benchmarks.report import Report
+from benchmarks.report import Report, forget_settings
 from benchmarks.workers import started
 from benchmarks.workloads import lines
 from db.records import Batch
@@ -34,6 +34,7 @@ _WARM_UP = 0.1
 @click.option("--database", "kind", default="postgresql", type=click.Choice(KINDS))
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
 def main(jobs: int, kind: str, path: Path | None) -> None:
+    forget_settings()
     report = Report(
         "soak",
         "Does a worker's memory stay flat?",

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import bare
 from benchmarks.places import Place, databases, place
-from benchmarks.report import Report
+from benchmarks.report import Report, forget_settings
 from benchmarks.workloads import lines
 
 #: Seconds between two looks at a command's memory.
@@ -109,6 +109,7 @@ def complete(where: Place, batch: str) -> None:
 @databases
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Where JSON goes.")
 def main(prompts: int, kinds: tuple[str, ...], path: Path | None) -> None:
+    forget_settings()
     report = Report(
         "submit",
         "How near do submit and results come to the barest INSERT and SELECT?",

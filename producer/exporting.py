@@ -22,8 +22,9 @@ def check_output(output: str | None, given_format: str | None, *, option: str = 
 
     `option`: where the caller's users give the format.
     """
-    format_of(output, given_format, option=option)
+    # A folder has no format either, and that it is one says more.
     check_target(output)
+    format_of(output, given_format, option=option)
 
 
 def export(
@@ -38,6 +39,7 @@ def export(
     raw: bool = False,
 ) -> int:
     """Write what the batch has finished so far; the records written. Raises OutputError."""
+    check_target(output)
     chosen = format_of(output, given_format)
     results = client.results(
         batch.id,

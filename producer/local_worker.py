@@ -145,7 +145,8 @@ def _last_word(log: Path) -> str | None:
 
 def _clear(folder: Path) -> None:
     """Keep the newest logs only; what somebody else removes meanwhile is removed."""
-    for old in sorted(folder.glob(f"{_LOG}-*.log"))[:-_KEPT_LOGS]:
+    # One more is about to begin.
+    for old in sorted(folder.glob(f"{_LOG}-*.log"))[: 1 - _KEPT_LOGS]:
         old.unlink(missing_ok=True)
 
 

@@ -56,4 +56,5 @@ def command(
     elif output is not None:
         note(f"wrote {written:,} records to {output}")
     elif written == 0:
-        note(f"{batch} has no {'failed jobs' if failed else 'results'} yet")
+        yet = "" if results.batch.finished else " yet"
+        note(f"{batch} has no {'failed jobs' if failed else 'results'}{yet}")

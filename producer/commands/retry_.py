@@ -31,5 +31,9 @@ def command(batch: str, job: int | None, as_json: bool) -> None:
     if as_json:
         emit_json({"batch": batch, "retried": count})
     else:
-        why = "" if count else ": nothing of it has failed that could pass another time"
+        why = (
+            ""
+            if count
+            else ": none has failed of what could pass another time, and no other is retried"
+        )
         click.echo(f"{batch}: {count_of(count, 'job')} queued again{why}")
