@@ -7,6 +7,7 @@ are is told by PROMPTMILL_TEST_POSTGRES and PROMPTMILL_TEST_REDIS.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from db.database import Database
 from db.migrate import upgrade
 from db.settings import PREFIX, Settings, settings
 from tests.support.services import POSTGRES, REDIS, Postgres, fresh_redis
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
