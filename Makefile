@@ -43,7 +43,7 @@ test: $(VENV)/.dev ## Run the tests
 test-faults: $(VENV)/.dev ## Kill and starve real processes; nothing may be lost or done twice
 	PROMPTMILL_TEST_FAULTS=$(FAULTS) $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal tests/faults --durations=10
 
-# A fresh clone takes some five minutes for this: no peers unless they are installed.
+# Some ten minutes with every peer, fewer without: those that are not installed are left out.
 bench: $(VENV)/.bench $(WEIGHTS)/config.json ## A short pass of every benchmark; full ones: docs/performance.md
 	$(BIN)/python benchmarks/generation.py --prompts 8 --rounds 1 --only promptmill --only "engine alone" --only vLLM
 	$(BIN)/python benchmarks/overhead.py --prompts 8 --rounds 1
