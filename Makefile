@@ -43,11 +43,12 @@ test: $(VENV)/.dev ## Run the tests
 test-faults: $(VENV)/.dev ## Kill and starve real processes; nothing may be lost or done twice
 	PROMPTMILL_TEST_FAULTS=$(FAULTS) $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal tests/faults --durations=10
 
-# Some ten minutes with every peer, fewer without: those that are not installed are left out.
+# Some ten minutes with every peer, less without: those that are not installed are left out.
 bench: $(VENV)/.bench $(WEIGHTS)/config.json ## A short pass of every benchmark; full ones: docs/performance.md
 	$(BIN)/python benchmarks/generation.py --prompts 8 --rounds 1 --only promptmill --only "engine alone" --only vLLM
 	$(BIN)/python benchmarks/overhead.py --prompts 8 --rounds 1
 	$(BIN)/python benchmarks/limit.py --prompts 8
+	$(BIN)/python benchmarks/operators.py --tries 3
 	$(BIN)/python benchmarks/prefix.py --prompts 48 --rounds 1
 	$(BIN)/python benchmarks/queues.py --jobs 20000 --peer-jobs 500
 	$(BIN)/python benchmarks/submit.py --prompts 50000

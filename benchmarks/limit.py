@@ -4,8 +4,8 @@
     python benchmarks/limit.py --dtype float32 --prompts 16
 
 The limit: every product with the model's weights at the best rate that a large square product
-reaches here. The rest is read off torch's profiler, whose own cost is
-in the shares and not in the rate. The whole takes some minutes, most of them to read the profile.
+reaches here. The rest is read off torch's profiler, whose own cost is in the shares and not in
+the rate. The whole takes some minutes, most of them to read the profile.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def main(model: str, dtype: str, prompts: int, seed: int, path: Path | None) -> 
     engine = TransformersEngine(EngineConfig(model, "cpu", dtype))
     engine.start()
     try:
-        head, body = _parameters(engine)
+        head, body = _weights(_model(engine))
+        _label_projection(_model(engine))
         generate(engine, requests(mixed(4, seed=99), "warm"))
         began = time.perf_counter()
         tokens = generate(engine, requests(tasks, "measured"))
@@ -137,9 +138,15 @@ def _model(engine: TransformersEngine) -> Any:
     return backend._loaded.model  # noqa: SLF001
 
 
-def _parameters(engine: TransformersEngine) -> tuple[int, int]:
-    """Weights of the vocabulary projection, and those of the layers; labels the former."""
-    model = _model(engine)
+def _weights(model: Any) -> tuple[int, int]:
+    """How many the vocabulary projection has, and how many the layers."""
+    head, embedding = model.get_output_embeddings().weight, model.get_input_embeddings().weight
+    outside = {id(embedding), id(head)}
+    return head.numel(), sum(one.numel() for one in model.parameters() if id(one) not in outside)
+
+
+def _label_projection(model: Any) -> None:
+    """Have the profiler see the vocabulary projection as one thing."""
     head = model.get_output_embeddings()
     open_labels: list[Any] = []
 
@@ -152,10 +159,6 @@ def _parameters(engine: TransformersEngine) -> tuple[int, int]:
 
     head.register_forward_pre_hook(enter)
     head.register_forward_hook(leave)
-    embedding = model.get_input_embeddings().weight
-    outside = {id(embedding), id(head.weight)}
-    body = sum(one.numel() for one in model.parameters() if id(one) not in outside)
-    return head.weight.numel(), body
 
 
 def _lengths(model: str, tasks: list[Task]) -> list[tuple[int, int]]:

@@ -4,7 +4,8 @@
     python benchmarks/overhead.py --prompts 256 --rounds 3
 
 The same prompts and weights as in `generation.py`, in turn, each in a process of its own. The
-fastest rounds are compared: other users of the machine only make a round slower.
+fastest rounds are compared: other users of the machine only make a round slower. The engine is
+measured a second time in a process where another thread has computed too, as loading once did.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ def main(model: str, dtype: str, prompts: int, rounds: int, seed: int, path: Pat
     )
     python = Path(sys.executable)
     whole, alone = Side("promptmill", "whole", python), Side("engine alone", "engine", python)
+    hampered = Side("beside a second OpenMP team", "engine", python, {"SECOND_TEAM": "1"})
     work = (str(Path(model).resolve()), dtype, str(prompts), str(seed))
     for number in range(rounds):
-        for side in (whole, alone):
+        for side in (whole, alone, hampered):
             click.echo(f"round {number + 1}: {side.name}", err=True)
             side.run(*work)
-    for side in (whole, alone):
+    for side in (whole, alone, hampered):
         report.row(
             side=side.name,
             tokens=side.tokens,

@@ -13,11 +13,12 @@ from collections.abc import Callable
 
 from db.database import Database
 from db.errors import DatabaseError
-from db.queries import chunks, outcomes, recovery, workers
+from db.queries import chunks, recovery, workers
 from db.queries.recovery import Loss
 from db.settings import Settings
 from worker.engine.protocol import Engine
 from worker.mill import Mill
+from worker.recovery.losses import put_back
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,6 @@ class Watchdog:
         with self._database.write() as connection:
             chunks.lock(connection, leases)
             lost = recovery.leased(connection, leases)
-            for chunk in lost:
-                recovery.lose(connection, chunk, loss, max_attempts=self._max_attempts)
-            outcomes.settle(connection, [chunk.batch_id for chunk in lost])
+            put_back(connection, lost, loss, action="stall", max_attempts=self._max_attempts)
         with self._database.write() as connection:
             workers.stop(connection, self._worker)

@@ -15,7 +15,7 @@ from db.database import AnyRow
 from db.plan import is_last_attempt
 from db.queries import attempts as attempt_queries
 from db.queries.chunks import lines_of
-from db.schema import batches, chunks, jobs, workers
+from db.schema import batches, chunks, jobs
 from db.states import BATCH_ACTIVE, BatchState, ChunkState, JobState, sources
 from db.wording import count_of
 
@@ -119,13 +119,12 @@ def leased(connection: Connection, tokens: Mapping[int, str]) -> list[AnyRow]:
     )
 
 
-def held_by(connection: Connection, worker: str) -> list[AnyRow]:
-    """The chunks that this worker (its name) has claimed and not given back, locked."""
-    key = select(workers.c.id).where(workers.c.name == worker).scalar_subquery()
+def held_by(connection: Connection, worker: int) -> list[AnyRow]:
+    """The chunks that this worker (its key) has claimed and not given back, locked."""
     return list(
         connection.execute(
             select(*_CHUNK)
-            .where(chunks.c.worker_id == key, chunks.c.state == ChunkState.RUNNING)
+            .where(chunks.c.worker_id == worker, chunks.c.state == ChunkState.RUNNING)
             .order_by(chunks.c.id)
             .with_for_update()
         )

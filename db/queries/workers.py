@@ -29,7 +29,7 @@ def beat(connection: Connection, key: int, values: Mapping[str, Any]) -> None:
 
 
 def stop(connection: Connection, key: int) -> None:
-    """The worker has ended by itself."""
+    """The worker has ended."""
     connection.execute(
         update(workers)
         .where(workers.c.id == key)
@@ -37,13 +37,9 @@ def stop(connection: Connection, key: int) -> None:
     )
 
 
-def bury(connection: Connection, name: str) -> None:
-    """The worker of this name has died; one that had said goodbye keeps the time of it."""
-    connection.execute(
-        update(workers)
-        .where(workers.c.name == name, workers.c.stopped_at.is_(None))
-        .values(stopped_at=db_now(), in_flight=0, tokens_per_second=0)
-    )
+def find(connection: Connection, name: str) -> int | None:
+    """The key of the worker of this name; None: none has registered under it."""
+    return connection.execute(select(workers.c.id).where(workers.c.name == name)).scalar()
 
 
 def alive(connection: Connection, *, within: float, queue: str | None = None) -> list[Worker]:

@@ -34,6 +34,6 @@ def command(batch: str, job: int | None, as_json: bool) -> None:
         why = (
             ""
             if count
-            else ": none has failed of what could pass another time, and no other is retried"
+            else ": none failed that could pass another time; cancelled and expired ones stay so"
         )
         click.echo(f"{batch}: {count_of(count, 'job')} queued again{why}")

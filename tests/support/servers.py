@@ -18,6 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -39,7 +40,7 @@ POSTGRES_PASSWORD = "marker-password-of-postgres"
 _STOPS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
-class _Server:
+class _Server(ABC):
     """One process; subclasses say how it starts and whether it serves."""
 
     def __init__(self, log: Path) -> None:
@@ -115,14 +116,14 @@ class _Server:
         self.process.send_signal(number)
         self.process.wait(30)
 
-    def _command(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _command(self) -> list[str]: ...
 
     def _options(self) -> dict[str, Any]:
         return {}
 
-    def _serves(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _serves(self) -> bool: ...
 
 
 class PrivateRedis(_Server):
