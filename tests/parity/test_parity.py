@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,15 @@ import torch
 import transformers
 
 from db.sampling import SamplingParams
+from tests.support import decode_reference
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, request
 from tests.support.tiny_models import Kind
 from worker.engine.protocol import Completed, Engine, EngineConfig, Request
 from worker.engine.registry import create
-from worker.engine.transformers import projections
+from worker.engine.transformers import paged, paged_attention, projections
+
+KERNEL = "worker.engine.transformers.decode_kernel"
 
 SENTENCE = "Hello, I'm a language model, and the quick brown fox counts one two three four "
 
@@ -72,6 +76,9 @@ class Way:
     max_batch_tokens: int | None = None
     #: Vocabularies from this size on are projected in pieces; None: the default.
     pieces_from: int | None = None
+    device: str = "cpu"
+    #: On a CPU: the attention of a GPU, with a plain stand-in for its one kernel.
+    stand_in: bool = False
 
 
 WAYS = [
@@ -84,6 +91,11 @@ WAYS = [
     Way("gemma3-sdpa", "gemma3", {"batching": "continuous", "attention": "sdpa"}),
     Way("gpt2-static", "gpt2", {"batching": "static"}),
     Way("gemma3-static", "gemma3", {"batching": "static"}),
+    Way("gpt2-tables", "gpt2", {"batching": "continuous"}, stand_in=True),
+    Way("gemma3-tables", "gemma3", {"batching": "continuous"}, 24, stand_in=True),
+    Way("gpt2-cuda", "gpt2", {"batching": "continuous"}, device="cuda"),
+    Way("gemma3-cuda", "gemma3", {"batching": "continuous"}, device="cuda"),
+    Way("gemma3-cuda-chunked", "gemma3", {"batching": "continuous"}, 24, device="cuda"),
     Way("mamba", "mamba", {}),
     Way("t5", "t5", {}),
 ]
@@ -92,24 +104,34 @@ WAYS = [
 @pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
 def subject(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Iterator[Subject]:
     way: Way = request.param
+    if way.device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
     folder = str(checkpoint(way.kind))
     config = EngineConfig(
-        folder, "cpu", "float32", max_batch_tokens=way.max_batch_tokens, options=way.options
+        folder, way.device, "float32", max_batch_tokens=way.max_batch_tokens, options=way.options
     )
     engine = create("transformers", config)
     with pytest.MonkeyPatch.context() as patch:
         if way.pieces_from is not None:
             patch.setattr(projections, "LARGE", way.pieces_from)
+        if way.stand_in:
+            patch.setattr(paged, "own_attention", lambda _: paged_attention.NAME)
+            patch.setitem(sys.modules, KERNEL, decode_reference)
         engine.start()
+        yield _subject(way, engine, folder)
+    engine.close()
+
+
+def _subject(way: Way, engine: Engine, folder: str) -> Subject:
     loader = (
         transformers.AutoModelForSeq2SeqLM
         if way.kind == "t5"
         else transformers.AutoModelForCausalLM
     )
+    # On a CPU in any case: on a GPU `generate` itself gives another text for one of the prompts.
     model = loader.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    yield Subject(way.kind, engine, model, tokenizer)
-    engine.close()
+    return Subject(way.kind, engine, model, tokenizer)
 
 
 def token_ids(outcome: Completed) -> list[int]:

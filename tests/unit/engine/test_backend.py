@@ -54,8 +54,8 @@ def test_given_another_transformers_when_checked_then_what_is_missing_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     paged.check_version()
-    monkeypatch.delattr(model_runner.ModelRunner, "_sample")
-    with pytest.raises(ModelLoadError, match=r"ModelRunner\._sample.*transformers>=5\.23"):
+    monkeypatch.delattr(model_runner.ModelRunner, "maybe_pad_inputs")
+    with pytest.raises(ModelLoadError, match=r"ModelRunner\.maybe_pad_inputs.*transformers>=5\.23"):
         paged.check_version()
 
 

@@ -13,6 +13,7 @@ from worker.engine.transformers.memory import (
     cpu_limits,
     device_limits,
     is_out_of_memory,
+    paged_device_limits,
 )
 
 GIB = 1024**3
@@ -41,6 +42,25 @@ def test_given_any_memory_when_planned_then_the_pool_stays_inside_its_share(
     assert 1 <= limits.requests <= limits.batch_tokens
     if context is not None:
         assert limits.pages <= limits.requests * (context // limits.page_size + 1) * 1000
+
+
+@given(
+    free=st.integers(0, 2**40),
+    context=st.none() | st.integers(1, 10**6),
+    requests=st.none() | st.integers(1, 1000),
+    fraction=st.none() | st.floats(0.01, 1.0),
+)
+def test_given_any_gpu_when_planned_then_a_sequence_fits_the_pool_and_the_pool_its_share(
+    free: int, context: int | None, requests: int | None, fraction: float | None
+) -> None:
+    shape = KvShape(bytes_per_token=2**17, mask_itemsize=2, masks=0, readable_per_token=1.0)
+    limits = paged_device_limits(shape, free, context, requests, None, fraction)
+    assert limits.pages is not None
+    taken = limits.pages * limits.page_size * shape.bytes_per_token
+    assert taken <= free * (0.8 if fraction is None else fraction) + 1
+    assert limits.longest_in_pages <= limits.pages
+    if context is not None:
+        assert limits.longest_in_pages * limits.page_size < context + limits.page_size
 
 
 def test_given_plenty_of_memory_when_planned_then_the_pool_is_no_larger_than_can_be_used() -> None:

@@ -12,6 +12,10 @@ backend       what the two back-ends promise, and which one a model gets
 continuous    back-end: continuous batching over a paged KV cache
 paged         the one file that knows the inside of transformers' continuous batching
 attention     what a packed batch computes on a CPU
+steps         what a step holds and how large its CUDA graph is, pure
+runner        a step: the forward pass (on a GPU a CUDA graph), then the choice of tokens
+paged_attention  what a batch computes on a GPU, over a table of pages
+decode_kernel    its one Triton kernel: a new token of each sequence against its pages
 probe         a model tried on a few tokens before its cache is paged
 static        back-end: length-bucketed `generate`, for models whose cache can't be paged
 """

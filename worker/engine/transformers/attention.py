@@ -52,7 +52,7 @@ def packed_attention(
         old = None if prompt.past is None else [part[prompt.past] for part in cached]
         part = slice(prompt.first, prompt.last)
         keys, values = _whole(key[0, :, part], value[0, :, part], old)
-        result = _attend(query[:, :, part], keys, values, scaling, window)
+        result = attend(query[:, :, part], keys, values, scaling, window)
         output[part] = result[0].transpose(0, 1)
     write = kwargs["write_index"][allocator.index]
     for part, new in zip(cached, (key, value), strict=True):
@@ -104,28 +104,30 @@ def _attend_together(
     return output.reshape(group.sequences, query.shape[1], value.shape[3])
 
 
-def visible(queries: int, keys: int, window: int | None) -> Tensor:
+def visible(
+    queries: int, keys: int, window: int | None, device: torch.device | None = None
+) -> Tensor:
     """Which keys the last `queries` of `keys` positions see: `[queries, keys]` bool.
 
     Themselves and those before, under a sliding window the last `window` of these.
     """
-    place = torch.arange(keys - queries, keys).unsqueeze(1)
-    other = torch.arange(keys)
+    place = torch.arange(keys - queries, keys, device=device).unsqueeze(1)
+    other = torch.arange(keys, device=device)
     seen = other <= place
     return seen if window is None else seen & (other > place - window)
 
 
-def _attend(
+def attend(
     query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
 ) -> Tensor:
-    """One prompt: `[1, heads, queries, size]`."""
+    """One prompt: `[1, heads, queries, size]`; `key` and `value` have its past before it."""
     queries, keys = query.shape[2], key.shape[2]
     fresh = queries == keys and (window is None or keys <= window)
     return scaled_dot_product_attention(
         query,
         key,
         value,
-        attn_mask=None if fresh else visible(queries, keys, window),
+        attn_mask=None if fresh else visible(queries, keys, window, query.device),
         is_causal=fresh,
         scale=scaling,
         enable_gqa=query.shape[1] > key.shape[1],

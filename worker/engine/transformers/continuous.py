@@ -38,9 +38,9 @@ class ContinuousBackend:
         config: EngineConfig,
         token_text: Callable[[int], str],
         *,
-        packed: bool = True,
+        own_attention: bool = True,
     ) -> None:
-        """Reads only. `packed`: with our own attention where it suits the model."""
+        """Reads only. `own_attention`: ours, where it suits the model."""
         self.progress = Progress()
         self.capacity = 0
         self.kv_tokens: int | None = None
@@ -48,7 +48,7 @@ class ContinuousBackend:
         self._loaded = loaded
         self._config = config
         self._token_text = token_text
-        self._packed = packed and paged.packs(loaded.model)
+        self._attention = paged.own_attention(loaded.model) if own_attention else None
         self._events: paged.Events = Queue()
         self._lock = Lock()
         #: What was submitted and has not ended, by id.
@@ -119,11 +119,13 @@ class ContinuousBackend:
     def _plan(self) -> memory.Limits:
         config = self._config
         wanted = (config.max_concurrency, config.max_batch_tokens, config.kv_memory_fraction)
-        if self._loaded.device.type != "cpu":
+        on_cpu = self._loaded.device.type == "cpu"
+        if not on_cpu and self._attention is None:
             return memory.device_limits(*wanted)
-        shape = paged.kv_shape(self._loaded.model, packed=self._packed)
-        free = memory.available_ram()
-        limits = memory.cpu_limits(shape, free, self._loaded.context_length, *wanted)
+        shape = paged.kv_shape(self._loaded.model, masks=self._attention is None)
+        free = memory.available_ram() if on_cpu else memory.available_on(self._loaded.device)
+        plan = memory.cpu_limits if on_cpu else memory.paged_device_limits
+        limits = plan(shape, free, self._loaded.context_length, *wanted)
         if not limits.pages:
             raise ModelLoadError(
                 f"model '{config.model}': {free // 2**20} MiB of free memory leave no room for a "
@@ -138,7 +140,7 @@ class ContinuousBackend:
             self._events,
             self.progress,
             self._token_text,
-            packed=self._packed,
+            attention=self._attention,
         )
         manager.start()
         return manager

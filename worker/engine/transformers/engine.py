@@ -41,7 +41,7 @@ from worker.engine.transformers.static import StaticBackend
 #: Engine options and the words that they take.
 OPTIONS = {
     "batching": ("auto", "continuous", "static"),
-    #: Of continuous batching on a CPU: our own, or transformers' own.
+    #: Of continuous batching: our own, or transformers' own.
     "attention": ("packed", "sdpa"),
 }
 
@@ -182,7 +182,7 @@ class TransformersEngine:
             )
         if not reason and self._batching != "static":
             continuous = ContinuousBackend(
-                loaded, self._config, prompter.token_text, packed=self._attention == "packed"
+                loaded, self._config, prompter.token_text, own_attention=self._attention == "packed"
             )
             try:
                 continuous.start(self._on_end)

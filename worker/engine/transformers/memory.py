@@ -1,7 +1,7 @@
 """How much fits: the KV pool's size, and telling an out-of-memory error from another.
 
-Sizes are decided by pure functions from the model's shape and the free memory; `available_ram`
-is the only one that looks at the machine.
+Sizes are decided by pure functions from the model's shape and the free memory; only
+`available_ram` and `available_on` look at the machine.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+import torch
 
 #: Share of the free memory that the KV pool takes on a CPU when nobody says.
 CPU_FRACTION = 0.2
@@ -19,8 +20,8 @@ CPU_CAP = 1024**3
 DEVICE_FRACTION = 0.8
 
 #: Tokens per page of the KV pool. Small pages waste little on short prompts and let prompts
-#: share short prefixes; flash attention's kernels want 256.
-CPU_PAGE, DEVICE_PAGE = 16, 256
+#: share short prefixes; our kernel for a GPU reads 64 at once; flash attention's want 256.
+CPU_PAGE, TABLE_PAGE, DEVICE_PAGE = 16, 64, 256
 
 #: Requests at once, and tokens per forward pass, when nobody says.
 CPU_REQUESTS, DEVICE_REQUESTS = 64, 256
@@ -42,6 +43,8 @@ class Limits:
     pages: int | None
     page_size: int
     memory_fraction: float
+    #: Pages that one sequence has at most.
+    longest_in_pages: int = 0
 
     @property
     def at_floor(self) -> bool:
@@ -98,9 +101,37 @@ def cpu_limits(
     if fraction is None:
         budget = min(budget, CPU_CAP)
     pages = int(budget / shape.cost(tokens) / CPU_PAGE)
+    return _limits(requests, tokens, pages, CPU_PAGE, share, context_length)
+
+
+def paged_device_limits(
+    shape: KvShape,
+    free_bytes: int,
+    context_length: int | None,
+    max_requests: int | None,
+    batch_tokens: int | None,
+    fraction: float | None,
+) -> Limits:
+    """What to admit on a GPU with our own attention, `free_bytes` of whose memory are free.
+
+    The pool never holds more than every request at full context can use. `pages` is 0 where
+    not even one page fits.
+    """
+    requests = max_requests or DEVICE_REQUESTS
+    tokens = batch_tokens or DEVICE_BATCH_TOKENS
+    share = DEVICE_FRACTION if fraction is None else fraction
+    pages = int(free_bytes * share / shape.cost(tokens) / TABLE_PAGE)
+    return _limits(requests, tokens, pages, TABLE_PAGE, share, context_length)
+
+
+def _limits(
+    requests: int, tokens: int, pages: int, size: int, share: float, context_length: int | None
+) -> Limits:
+    longest = pages
     if context_length is not None:
-        pages = min(pages, requests * -(-context_length // CPU_PAGE))
-    return Limits(min(requests, tokens), tokens, pages, CPU_PAGE, share)
+        longest = min(pages, -(-context_length // size))
+        pages = min(pages, requests * longest)
+    return Limits(min(requests, tokens), tokens, pages, size, share, longest)
 
 
 def device_limits(
@@ -123,6 +154,13 @@ def available_ram() -> int:
     except (OSError, ValueError):  # no control group, or one without a limit ("max")
         return free
     return max(0, min(free, limit - used))
+
+
+def available_on(device: torch.device) -> int:
+    """Bytes of a GPU's memory that this process may still take."""
+    free, _ = torch.cuda.mem_get_info(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + kept)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

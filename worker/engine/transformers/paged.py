@@ -5,7 +5,7 @@ pages and runs the model; what it lacks (seeds, stop strings, min-p, repetition 
 request) comes in by three seams:
 
     RequestState.update_and_check_completion   our Continuation decides when a sample is done
-    ModelRunner._sample                        our sampler chooses the tokens of a batch
+    ModelRunner                                our sampler chooses the tokens (`runner`)
     Manager._handle_critical_error             our back-end recovers, nothing is failed silently
 
 `check_version` names what is missing should another release have moved them.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Queue
 from typing import Any
@@ -24,15 +24,21 @@ import torch
 import transformers
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
-from transformers.generation.continuous_batching import continuous_api, model_runner, requests
+from transformers.generation.continuous_batching import (
+    continuous_api,
+    input_outputs,
+    model_runner,
+    requests,
+)
 
 from db.errors import ModelLoadError
-from worker.engine.transformers import attention, sampler
+from worker.engine.transformers import attention, paged_attention, sampler
 from worker.engine.transformers.backend import Progress
 from worker.engine.transformers.continuation import Continuation
 from worker.engine.transformers.logprobs import record_logprobs
 from worker.engine.transformers.memory import KvShape, Limits, is_out_of_memory
 from worker.engine.transformers.projections import Projections
+from worker.engine.transformers.runner import GraphRunner, Runner, TableInputs
 
 #: What this file reaches into, and which release it was written against.
 WRITTEN_FOR = ">=5.23,<5.24"
@@ -40,13 +46,19 @@ _SEAMS: tuple[tuple[Any, str], ...] = (
     (requests.RequestState, "update_and_check_completion"),
     (requests.RequestState, "create_equivalent_initial_request"),
     (requests.RequestState, "to_generation_output"),
-    (model_runner.ModelRunner, "_sample"),
+    (model_runner.ModelRunner, "_forward_process_and_sample"),
+    (model_runner.ModelRunner, "_get_forward_fn"),
+    (model_runner.ModelRunner, "maybe_pad_inputs"),
+    (model_runner.ModelRunner, "run_one_warmup"),
+    (input_outputs.ContinuousBatchingIOs, "prepare_batch_tensors"),
     (model_runner, "infer_max_single_request_tokens"),
     (continuous_api.ContinuousBatchingManager, "_create_batch_processor"),
     (continuous_api.ContinuousBatchingManager, "_generation_step"),
     (continuous_api.ContinuousBatchingManager, "_handle_critical_error"),
     (continuous_api.ContinuousBatchingManager, "_run_generation_loop"),
 )
+
+_NO_OBJECTION = 1000.0
 
 _log = logging.getLogger(__name__)
 
@@ -76,14 +88,17 @@ def check_version() -> None:
         )
 
 
-def packs(model: Any) -> bool:
-    """Whether our own attention suits the model: on a CPU, without a soft cap or sinks."""
-    implementation = model.config._attn_implementation  # noqa: SLF001
-    return bool(model.device.type == "cpu" and implementation == "sdpa")
+def own_attention(model: Any) -> str | None:
+    """The name of our attention that suits the model: one without a soft cap or sinks."""
+    if model.config._attn_implementation != "sdpa":  # noqa: SLF001
+        return None
+    if model.device.type == "cpu":
+        return attention.NAME
+    return paged_attention.NAME if paged_attention.usable(model.device) else None
 
 
-def kv_shape(model: Any, *, packed: bool) -> KvShape:
-    """What a token costs in the paged cache of this model; `packed` attention needs no masks."""
+def kv_shape(model: Any, *, masks: bool) -> KvShape:
+    """What a token costs in the paged cache of this model, with or without dense masks."""
     shape = model.config.get_text_config()
     heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     head_size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
@@ -93,7 +108,7 @@ def kv_shape(model: Any, *, packed: bool) -> KvShape:
     return KvShape(
         bytes_per_token=2 * heads * head_size * itemsize * len(kinds),
         mask_itemsize=itemsize,
-        masks=0 if packed else len(per_kind),
+        masks=len(per_kind) if masks else 0,
         readable_per_token=len(kinds) / min(per_kind),
     )
 
@@ -137,22 +152,24 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         progress: Progress,
         token_text: Callable[[int], str],
         *,
-        packed: bool,
+        attention: str | None,
     ) -> None:
         """Take the memory. Raises whatever transformers or torch raise.
 
-        `packed`: with our own attention in place of one dense product under a mask.
+        `attention`: the name of our own; None: transformers' own.
         """
-        self._packed = packed
+        self._attention = attention
+        self._tabled = attention == paged_attention.NAME
         super().__init__(
             model=model,
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
-            continuous_batching_config=_config(limits, model.device.type),
+            continuous_batching_config=_config(limits, model.device.type, graphs=self._tabled),
         )
+        if self._tabled:  # transformers lists pages for flash attention's kernels only
+            self.continuous_batching_config.max_blocks_per_request = limits.longest_in_pages
         self._progress = progress
         self._token_text = token_text
         self.output_router.output_queue = events
-        # CUDA graphs would replay the first batch's choice, so they are off; see _config.
         with torch.no_grad():
             self.warmup()
         cache = self.batch_processor.cache
@@ -162,9 +179,9 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         self._projections = Projections(model, self.capacity)
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
-        if self._packed:
+        if self._attention is not None:
             self._original_attn_impl = model.config._attn_implementation  # noqa: SLF001
-            model.set_attn_implementation(attention.NAME)
+            model.set_attn_implementation(self._attention)
         else:
             super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
 
@@ -189,17 +206,22 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
 
     def _create_batch_processor(self) -> Any:
         processor = super()._create_batch_processor()
-        runner, inputs = processor.model_runner, processor.inputs_and_outputs
-
-        def sample(scores: torch.Tensor, output_ids: torch.Tensor) -> None:
-            batch = [request.state for request in inputs.requests_in_batch if request.has_new_token]
-            if batch:
-                output_ids[0, : len(batch)].copy_(self._choose(scores[0, : len(batch)], batch))
-
-        runner._sample = sample  # noqa: SLF001
+        if isinstance(processor.model_runner, Runner):  # the one from before, reset
+            return processor
+        if self._tabled:
+            processor.inputs_and_outputs = TableInputs(
+                processor.inputs_and_outputs,
+                config=processor.config,
+                continuous_batching_config=processor.cb_config,
+                model_dtype=processor.model_dtype,
+                logit_processor=processor.logit_processor,
+            )
+            processor.model_runner.inputs_and_outputs = processor.inputs_and_outputs
+        kind = GraphRunner if self._tabled else Runner
+        processor.model_runner = kind(processor.model_runner, self._choose)
         return processor
 
-    def _choose(self, logits: torch.Tensor, batch: list[PagedSequence]) -> torch.Tensor:
+    def _choose(self, logits: torch.Tensor, batch: Sequence[PagedSequence]) -> torch.Tensor:
         continuations = [sequence.continuation for sequence in batch]
         tokens = sampler.choose(logits, [one.row() for one in continuations])
         record_logprobs(continuations, logits, tokens, self._token_text)
@@ -228,16 +250,18 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         )
 
 
-def _config(limits: Limits, device: str) -> ContinuousBatchingConfig:
-    """Graphs and double buffering are off: both need the sampling inside the captured step."""
+def _config(limits: Limits, device: str, *, graphs: bool) -> ContinuousBatchingConfig:
+    """Double buffering is off: it needs the choice of a token before the last one is known."""
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)
     return ContinuousBatchingConfig(
         page_size=limits.page_size,
         num_blocks=limits.pages,
         max_batch_tokens=limits.batch_tokens,
         max_requests_per_batch=limits.requests,
-        max_memory_percent=0.95 if limits.pages is not None else limits.memory_fraction,
-        use_cuda_graph=False,
+        # Where we have sized the pool, transformers' own estimate of the rest must not object.
+        max_memory_percent=_NO_OBJECTION if limits.pages is not None else limits.memory_fraction,
+        use_cuda_graph=(False, graphs),
         use_async_batching=False,
         auto_switch_to_flash=device != "cpu",
+        scheduler_type="promptmill" if graphs else "fifo",
     )
