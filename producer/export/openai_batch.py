@@ -24,6 +24,7 @@ REFUSED = frozenset(
         "invalid_request",
         "no_chat_template",
         "prompt_too_long",
+        "unsupported_parameter",
     }
 )
 
