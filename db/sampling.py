@@ -16,6 +16,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from db.errors import ParameterError
+from db.structure import Structure, compiled, structure
 
 #: Other people's names for our parameters.
 ALIASES: dict[str, str] = {
@@ -28,7 +29,11 @@ ALIASES: dict[str, str] = {
 DEFAULT_MAX_TOKENS = 128
 
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+ChoiceText = Annotated[str, Field(min_length=1, max_length=10_000)]
 TokenId = Annotated[int, Field(ge=0, strict=True)]
+
+
+_LISTS = (("stop", "strings"), ("stop_token_ids", "whole numbers"), ("choice", "strings"))
 
 
 class SamplingParams(BaseModel):
@@ -66,6 +71,15 @@ class SamplingParams(BaseModel):
     ignore_eos: bool = False
     #: Put the prompt before the completion in the text.
     echo: bool = False
+    #: What the text must be, in OpenAI's form: `{"type": "json_object"}`, or `json_schema` with a
+    #: schema. This and the next three exclude each other; see `structure`.
+    response_format: dict[str, Any] | None = None
+    #: The whole text matches this regular expression (the syntax of Rust's `regex`).
+    regex: Annotated[str, Field(min_length=1, max_length=100_000)] | None = None
+    #: The text is one of these.
+    choice: Annotated[tuple[ChoiceText, ...], Field(min_length=1, max_length=10_000)] = ()
+    #: The text follows this grammar, in Lark's notation or llama.cpp's GBNF.
+    grammar: Annotated[str, Field(min_length=1, max_length=1_000_000)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -76,7 +90,7 @@ class SamplingParams(BaseModel):
         values = dict(values)
         if isinstance(values.get("stop"), str):
             values["stop"] = (values["stop"],)
-        for name, members in (("stop", "strings"), ("stop_token_ids", "whole numbers")):
+        for name, members in _LISTS:
             value = values.get(name, ())
             if isinstance(value, list):
                 values[name] = tuple(value)
@@ -90,7 +104,15 @@ class SamplingParams(BaseModel):
             raise ValueError("give max_tokens or max_length, not both")
         if self.top_logprobs is not None and not self.wants_logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
+        wanted = self.structure
+        if wanted is not None:
+            compiled(wanted)
         return self
+
+    @property
+    def structure(self) -> Structure | None:
+        """What the text must look like; None: anything."""
+        return structure(self.response_format, self.regex, self.choice, self.grammar)
 
     @property
     def wants_logprobs(self) -> bool:

@@ -20,6 +20,7 @@ REFUSED = frozenset(
         "bad_chat",
         "bad_prompt",
         "bad_stop_token",
+        "bad_structure",
         "empty_prompt",
         "invalid_request",
         "no_chat_template",

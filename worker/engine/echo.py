@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from threading import Condition, Thread
 
 from worker.engine.options import check_names, choice, number
+from worker.engine.parameters import refusal
 from worker.engine.protocol import (
     Cancelled,
     Completed,
@@ -107,14 +108,14 @@ class EchoEngine:
             hangs = fault == "[[hang]]"
             outcome = _broken(fault)
         else:
-            outcome = answer(request)
+            outcome = refusal("echo", request.params) or answer(request)
         if self._latency == 0 and not hangs and not self._closed:
             self._count(outcome)
             on_done(request.id, outcome)
             return
-        refusal = self._enter(_Job(request, on_done, outcome), hangs)
-        if refusal is not None:
-            on_done(request.id, refusal)
+        unwelcome = self._enter(_Job(request, on_done, outcome), hangs)
+        if unwelcome is not None:
+            on_done(request.id, unwelcome)
 
     def cancel(self, request_id: str) -> None:
         with self._changed:

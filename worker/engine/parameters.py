@@ -18,12 +18,14 @@ YES = "yes"
 Support = Mapping[str, str]
 
 _ALL: Support = dict.fromkeys(SamplingParams.model_fields, YES)
+#: What only an engine that chooses tokens can follow.
+STRUCTURES = ("response_format", "regex", "choice", "grammar")
 _NO_CHOICE = "no effect: there is nothing to choose"
 
 SUPPORT: dict[str, Support] = {
     "transformers": _ALL,
     "echo": {
-        **_ALL,
+        **{name: what for name, what in _ALL.items() if name not in STRUCTURES},
         "max_tokens": "yes; a token is a word",
         "max_length": "yes; a token is a word",
         "temperature": "0: begins with the first word; else with word number (seed + sample)",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+from db.structure import Structure
 from worker.engine.protocol import Failed, Request
 from worker.engine.transformers.continuation import Continuation
+from worker.engine.transformers.guide import Guide, Guides
 from worker.engine.transformers.prompt import Prompt, Prompter
 
 _serial = itertools.count()
@@ -17,6 +19,7 @@ class Admission:
     """What a loaded model can take."""
 
     prompter: Prompter
+    guides: Guides
     end_ids: frozenset[int]
     vocabulary: int
     #: Tokens of prompt and text together; of an encoder-decoder, of each. None: no limit.
@@ -39,6 +42,9 @@ class Admission:
                 f"stop_token_ids: {strange[0]} is no token of this model, "
                 f"which has {self.vocabulary}",
             )
+        guide = self._guide(params.structure)
+        if isinstance(guide, Failed):
+            return guide
         end_ids = frozenset(params.stop_token_ids)
         if not params.ignore_eos:
             end_ids |= self.end_ids
@@ -56,9 +62,18 @@ class Admission:
                 end_ids=end_ids,
                 decode=self.prompter.decode,
                 penalised_ids=prompt.token_ids if start is None else (start,),
+                guide=None if guide is None else guide.copy(),
             )
             for index in range(params.n)
         ]
+
+    def _guide(self, wanted: Structure | None) -> Guide | Failed | None:
+        if wanted is None:
+            return None
+        try:
+            return self.guides.guide(wanted)
+        except ValueError as error:
+            return Failed("bad_structure", f"the text can't be given this structure: {error}")
 
     def _limit(self, request: Request, prompt: Prompt, longest: int | None) -> int | Failed:
         """New tokens that each sample may get, at least 1."""

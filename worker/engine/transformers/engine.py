@@ -32,8 +32,9 @@ from worker.engine.stopping import cut_at_stop
 from worker.engine.transformers.admission import Admission
 from worker.engine.transformers.apart import apart
 from worker.engine.transformers.backend import Backend, traits, why_not_continuous
-from worker.engine.transformers.continuation import Continuation
+from worker.engine.transformers.continuation import STRUCTURE_ERROR, Continuation
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
+from worker.engine.transformers.guide import Guides
 from worker.engine.transformers.loading import LoadedModel, load
 from worker.engine.transformers.prompt import Prompt, Prompter
 from worker.engine.transformers.static import StaticBackend
@@ -98,10 +99,12 @@ class TransformersEngine:
         loaded = load(self._config)
         prompter = Prompter(loaded.tokenizer)
         backend = self._backend(loaded, prompter)
+        vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
         admission = Admission(
             prompter=prompter,
+            guides=Guides(loaded.tokenizer, vocabulary, loaded.end_ids),
             end_ids=loaded.end_ids,
-            vocabulary=loaded.model.get_output_embeddings().weight.shape[0],
+            vocabulary=vocabulary,
             context_length=loaded.context_length,
             decoder_start_id=loaded.decoder_start_id if loaded.encoder_decoder else None,
         )
@@ -262,6 +265,10 @@ def _failure(continuation: Continuation) -> Failed | None:
     """What stopped a continuation that the back-end took for done."""
     if continuation.error is None:
         return None
+    if continuation.error == STRUCTURE_ERROR and continuation.guide is not None:
+        return Failed(
+            continuation.error, f"the structure can't be followed: {continuation.guide.error}"
+        )
     return Failed(
         continuation.error,
         "the model's logits are not finite (NaN or infinite): load it in float32 or bfloat16",

@@ -19,7 +19,7 @@ from transformers.generation.stopping_criteria import StoppingCriteriaList
 from worker.engine.protocol import EngineConfig, Failed
 from worker.engine.transformers import memory, sampler
 from worker.engine.transformers.backend import OnEnd, Progress
-from worker.engine.transformers.continuation import Continuation
+from worker.engine.transformers.continuation import Continuation, look_ahead
 from worker.engine.transformers.loading import LoadedModel
 from worker.engine.transformers.logprobs import record_logprobs
 
@@ -185,6 +185,7 @@ class _Chooser(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         del input_ids
         logits = scores.float()
+        look_ahead([one for one in self._batch if not one.done], logits.shape[1])
         rows = [sampler.Row(temperature=0.0) if one.done else one.row() for one in self._batch]
         tokens = sampler.choose(logits, rows)
         live = [at for at, one in enumerate(self._batch) if not one.done]
