@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from db.sampling import SamplingParams
 from worker.engine.protocol import TokenLogprob
 from worker.engine.stopping import Decode, StopDetector
-from worker.engine.transformers.sampler import NOT_FINITE, Row, uniform
+from worker.engine.transformers.rows import NOT_FINITE, Row, uniform
 
 #: Why a sample can't go on: the model's logits are NaN or infinite.
 NOT_FINITE_ERROR = "not_finite"
