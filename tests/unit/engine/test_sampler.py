@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -213,7 +214,7 @@ def test_given_allowed_tokens_when_chosen_then_it_is_one_of_them(
 ) -> None:
     logits = torch.randn(3, 64)
     before = logits.clone()
-    only = torch.zeros(2, dtype=torch.int32)
+    only = np.zeros(2, dtype=np.int32)
     only[1] = 1 << 4  # token 36
     rows = [
         Row(temperature, top_p=top_p, uniform=0.9, allowed=only),

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any
 
-import torch
+import numpy as np
 from llguidance import LLExecutor, LLMatcher, LLTokenizer
 from llguidance.numpy import fill_next_token_bitmask_par
-from torch import Tensor
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from db.structure import Structure, compiled
@@ -24,8 +24,8 @@ class Guide:
 
     def __init__(self, matcher: LLMatcher) -> None:
         self.matcher = matcher
-        #: A bit a token, of the next token: `[vocabulary / 32]` int32, on the host.
-        self.allowed: Tensor | None = None
+        #: A bit a token, of the next token: `[vocabulary / 32]` int32.
+        self.allowed: NDArray[np.int32] | None = None
 
     @property
     def ended(self) -> bool:
@@ -89,8 +89,8 @@ def look_ahead(guides: Sequence[Guide], vocabulary: int) -> None:
     """Fill in what each of them allows next; `vocabulary` is that of the logits."""
     if not guides:
         return
-    masks = torch.zeros((len(guides), -(-vocabulary // 32)), dtype=torch.int32)
+    masks = np.zeros((len(guides), -(-vocabulary // 32)), dtype=np.int32)
     pairs = [(guide.matcher, place) for place, guide in enumerate(guides)]
-    fill_next_token_bitmask_par(_executor, pairs, masks.numpy())
-    for guide, mask in zip(guides, masks.unbind(), strict=True):
+    fill_next_token_bitmask_par(_executor, pairs, masks)
+    for guide, mask in zip(guides, masks, strict=True):
         guide.allowed = mask

@@ -12,49 +12,22 @@ nucleus is wider than NUCLEUS_GUESS tokens.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-#: A token id that stands for "the model gave no finite probabilities" (NaN or all -inf).
-NOT_FINITE = -1
+from worker.engine.transformers.rows import NOT_FINITE, Row, uniform
+
+__all__ = ["NOT_FINITE", "Row", "choose", "likeliest", "logprobs", "uniform"]
 
 #: Tokens of a block whose best is looked for first, on a CPU.
 BLOCK = 128
 
 #: How many of the likeliest tokens are looked at before a top-p row is sorted in full.
 NUCLEUS_GUESS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What one row of logits is sampled with; the fields mean what SamplingParams says."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    #: Distinct token ids of prompt and text so far; read only under a repetition penalty.
-    seen: Sequence[int] = ()
-    #: A bit a token that may come: `[vocabulary / 32]` int32, on the host. None: any may.
-    allowed: Tensor | None = None
-    #: In [0, 1): where on the cumulative distribution the token is drawn.
-    uniform: float = 0.0
-
-
-def uniform(seed: int, index: int, position: int) -> float:
-    """A number in [0, 1) with 53 random bits, fixed by its arguments on every machine.
-
-    `index` is the sample's, `position` counts the tokens generated before this one.
-    """
-    key = b"%d:%d:%d" % (seed, index, position)
-    return (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 11) * 2**-53
 
 
 def choose(logits: Tensor, rows: Sequence[Row]) -> Tensor:
@@ -130,7 +103,7 @@ def _restricted(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     if not masks:
         return logits
     places = _index(list(masks), logits)
-    together, vocabulary = torch.stack(list(masks.values())), logits.shape[1]
+    together, vocabulary = torch.from_numpy(np.stack(list(masks.values()))), logits.shape[1]
     if logits.device.type == "cpu":
         hidden = forbidden(together, vocabulary)
     else:
