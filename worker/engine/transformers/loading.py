@@ -78,7 +78,7 @@ def load(config: EngineConfig) -> LoadedModel:
     device = pick_device(config.device)
     dtype = _dtype(config.dtype)
     _silence()
-    _check_folder(config.model)
+    check_folder(config.model)
     with _translated(config):
         options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         shape = transformers.AutoConfig.from_pretrained(config.model, **options)
@@ -98,7 +98,7 @@ def load(config: EngineConfig) -> LoadedModel:
         model=model,
         tokenizer=tokenizer,
         device=device,
-        revision=_revision(config.model, shape),
+        revision=revision_of(config.model, shape),
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(model, tokenizer),
     )
@@ -196,7 +196,8 @@ def _tokenizer(config: EngineConfig, options: dict[str, Any]) -> Any:
     return tokenizer
 
 
-def _revision(model: str, shape: Any) -> str | None:
+def revision_of(model: str, shape: Any) -> str | None:
+    """The commit that a hub model's config came from, or the digest of a folder."""
     folder = Path(model)
     if folder.is_dir():
         return folder_digest(folder)
@@ -204,7 +205,7 @@ def _revision(model: str, shape: Any) -> str | None:
     return None if commit is None else str(commit)
 
 
-def _check_folder(model: str) -> None:
+def check_folder(model: str) -> None:
     """Tell a path that is wrong from a hub id: both are only text."""
     folder = Path(model).expanduser()
     looks_like_path = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
@@ -241,10 +242,11 @@ def _translated(config: EngineConfig) -> Iterator[None]:
             ) from error
         raise ModelLoadError(f"model '{config.model}' can't be loaded: {_line(error)}") from error
     except (*_LOAD_ERRORS, SafetensorError, UnpicklingError) as error:
-        raise ModelLoadError(_why(config, error)) from error
+        raise ModelLoadError(why_not_loaded(config, error)) from error
 
 
-def _why(config: EngineConfig, error: Exception) -> str:
+def why_not_loaded(config: EngineConfig, error: Exception) -> str:
+    """What a library said about a checkpoint, on one line, with what to do."""
     text = str(error)
     if "trust_remote_code" in text:
         return (
