@@ -22,6 +22,7 @@ _NO_CHOICE = "no effect: there is nothing to choose"
 
 SUPPORT: dict[str, Support] = {
     "transformers": _ALL,
+    "vllm": {**_ALL, "temperature": "yes, up to 2; between 0 and 0.01 it counts as 0.01"},
     "echo": {
         **_ALL,
         "max_tokens": "yes; a token is a word",

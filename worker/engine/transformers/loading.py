@@ -93,7 +93,7 @@ def load(config: EngineConfig) -> LoadedModel:
         )
         _check_complete(config.model, report)
         model = model.to(device).eval()
-    tokenizer = _tokenizer(config, options)
+    tokenizer = load_tokenizer(config)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -181,9 +181,12 @@ def _dtype(name: str) -> torch.dtype | str:
     return _DTYPES[name]
 
 
-def _tokenizer(config: EngineConfig, options: dict[str, Any]) -> Any:
+def load_tokenizer(config: EngineConfig) -> Any:
+    """The checkpoint's own tokenizer. Raises ModelLoadError where it has none."""
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(config.model, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
+        )
     except _LOAD_ERRORS as error:
         raise ModelLoadError(
             f"model '{config.model}' has no tokenizer that can be loaded ({_line(error)}): "
