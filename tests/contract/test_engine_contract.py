@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from threading import Thread
 
 import pytest
 
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import Collector, completed, outcomes, request
+from tests.support.tiny_models import Kind
 from worker.engine.protocol import Cancelled, Completed, Engine, EngineConfig, Failed
 from worker.engine.registry import create
 
@@ -34,9 +36,11 @@ class Make:
 
 
 SORTS = ["echo", "echo-slow", "gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5", "mamba"]
+#: Where vLLM is installed, which has an environment of its own (docs/engines.md).
+SORTS += ["vllm-gpt2", "vllm-gemma3"]
 
 #: Of these an empty prompt is no empty list of tokens.
-WRAPS_PROMPTS = {"gemma3-continuous", "t5"}
+WRAPS_PROMPTS = {"gemma3-continuous", "t5", "vllm-gemma3"}
 
 
 @pytest.fixture(scope="module", params=SORTS)
@@ -47,12 +51,27 @@ def sort(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Make:
     if name == "echo-slow":
         options = {"latency": "0.005", "capacity": "4"}
         return Make(name, lambda: create("echo", EngineConfig("echo", options=options)))
+    if name.startswith("vllm-"):
+        return _vllm(name, checkpoint)
     kind, _, batching = name.partition("-")
     folder = checkpoint(kind)  # type: ignore[arg-type]
     config = EngineConfig(
         str(folder), "cpu", "float32", max_concurrency=4, options={"batching": batching or "auto"}
     )
     return Make(name, lambda: create("transformers", config))
+
+
+def _vllm(name: str, checkpoint: Checkpoint) -> Make:
+    if find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed here")
+    kinds: dict[str, Kind] = {"vllm-gpt2": "gpt2-wide", "vllm-gemma3": "gemma3-wide"}
+    config = EngineConfig(
+        str(checkpoint(kinds[name])),
+        dtype="float32",
+        max_concurrency=4,
+        options={"kv_memory": "0.1", "enforce_eager": "on"},
+    )
+    return Make(name, lambda: create("vllm", config))
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Kind = Literal["gpt2", "gemma3", "mamba", "t5"]
+Kind = Literal["gpt2", "gemma3", "mamba", "t5", "gpt2-wide", "gemma3-wide"]
 
 #: Tokens of prompt and text together that the tiny models take, where their shape has a limit.
 CONTEXT_LENGTH = 256
@@ -46,7 +47,8 @@ def build_tiny_model(kind: Kind, folder: Path) -> Path:
 
     `gpt2` has no chat template and no special token around a prompt; `gemma3` has sliding and
     full attention layers, a chat template and a leading <bos>; `mamba` is a state-space model,
-    `t5` an encoder-decoder: the two that continuous batching does not take.
+    `t5` an encoder-decoder: the two that continuous batching does not take. The `wide` ones have
+    heads of 32, the least that vLLM's attention on a CPU takes.
     """
     import torch
     from transformers.utils import logging
@@ -134,7 +136,7 @@ def _t5_tokenizer() -> Any:
     return _wrapped(_tokenizer({"pad_token": "<pad>", "eos_token": "</s>"}), "$A </s>")
 
 
-def _gpt2(tokenizer: Any) -> Any:
+def _gpt2(tokenizer: Any, heads: int = 4) -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
@@ -142,7 +144,7 @@ def _gpt2(tokenizer: Any) -> Any:
         n_positions=CONTEXT_LENGTH,
         n_embd=64,
         n_layer=2,
-        n_head=4,
+        n_head=heads,
         initializer_range=0.3,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -150,7 +152,7 @@ def _gpt2(tokenizer: Any) -> Any:
     return GPT2LMHeadModel(config)
 
 
-def _gemma3(tokenizer: Any) -> Any:
+def _gemma3(tokenizer: Any, head_dim: int = 16) -> Any:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     config = Gemma3TextConfig(
@@ -161,8 +163,8 @@ def _gemma3(tokenizer: Any) -> Any:
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=1,
-        head_dim=16,
-        query_pre_attn_scalar=16,
+        head_dim=head_dim,
+        query_pre_attn_scalar=head_dim,
         sliding_window=16,
         layer_types=["sliding_attention", "sliding_attention", "full_attention"],
         initializer_range=0.3,
@@ -222,6 +224,8 @@ _BUILDERS: dict[Kind, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "gemma3": (_gemma3_tokenizer, _gemma3),
     "mamba": (_gpt2_tokenizer, _mamba),
     "t5": (_t5_tokenizer, _t5),
+    "gpt2-wide": (_gpt2_tokenizer, partial(_gpt2, heads=2)),
+    "gemma3-wide": (_gemma3_tokenizer, partial(_gemma3, head_dim=32)),
 }
 
 

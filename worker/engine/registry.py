@@ -13,10 +13,11 @@ from worker.engine.protocol import Engine, EngineConfig
 _FACTORIES: dict[str, str] = {
     "echo": "worker.engine.echo:EchoEngine",
     "transformers": "worker.engine.transformers.engine:TransformersEngine",
+    "vllm": "worker.engine.vllm_engine.engine:VllmEngine",
 }
 
 #: Engine name -> the extra of this package that brings what it imports.
-_EXTRAS: dict[str, str] = {"transformers": "worker"}
+_EXTRAS: dict[str, str] = {"transformers": "worker", "vllm": "vllm"}
 
 
 def engine_names() -> list[str]:
