@@ -12,11 +12,12 @@ from worker.engine.protocol import Engine, EngineConfig
 #: Engine name -> the class that makes it, as `module:class`.
 _FACTORIES: dict[str, str] = {
     "echo": "worker.engine.echo:EchoEngine",
+    "openai": "worker.engine.openai_api.engine:OpenAIEngine",
     "transformers": "worker.engine.transformers.engine:TransformersEngine",
 }
 
 #: Engine name -> the extra of this package that brings what it imports.
-_EXTRAS: dict[str, str] = {"transformers": "worker"}
+_EXTRAS: dict[str, str] = {"openai": "openai", "transformers": "worker"}
 
 
 def engine_names() -> list[str]:
