@@ -92,7 +92,8 @@ def _sampling(request: Request, dialect: Dialect, got: int) -> dict[str, Any]:
         value = getattr(params, name)
         if value != 1.0 or dialect is not Dialect.OPENAI:
             fields[name] = value
-    if params.n - got > 1:
+    # vLLM refuses several greedy samples at once.
+    if params.n - got > 1 and not (params.greedy and dialect is Dialect.VLLM):
         fields["n"] = params.n - got
     if params.stop:
         fields["stop"] = list(params.stop[: _STOPS.get(dialect)])

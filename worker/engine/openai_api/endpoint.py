@@ -37,6 +37,8 @@ class Endpoint:
     def __init__(self, settings: EndpointSettings, key: SecretStr | None) -> None:
         self._settings = settings
         self._key = key
+        # At DEBUG it would log all headers of an answer, in which a server may repeat the key.
+        logging.getLogger("httpcore2").setLevel(logging.INFO)
         limit = settings.timeout
         self._client = openai.AsyncOpenAI(
             api_key=key.get_secret_value() if key else _NO_KEY,

@@ -281,7 +281,7 @@ class OpenAIEngine:
     def _report(self, trouble: Trouble, before: int) -> None:
         after = self._schedule.window.size
         if after < before:
-            _log.warning(
+            _log.info(
                 "%s: %d requests at once instead of %d", trouble.failure.message, after, before,
                 extra={"action": "engine_shrink"},
             )  # fmt: skip
