@@ -16,7 +16,7 @@ def test_given_an_unknown_name_when_created_then_the_nearest_is_offered() -> Non
 
 
 def test_given_a_name_like_none_when_created_then_all_are_listed() -> None:
-    with pytest.raises(SettingsError, match="known: echo, transformers"):
+    with pytest.raises(SettingsError, match="known: echo, openai, transformers"):
         create("zzz", EngineConfig("m"))
 
 
@@ -45,11 +45,15 @@ def test_given_the_echo_engine_when_used_then_no_model_library_is_imported() -> 
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.parametrize(
+    ("engine", "package", "extra"),
+    [("transformers", "transformers", "worker"), ("openai", "openai_api", "openai")],
+)
 def test_given_a_missing_library_when_created_then_the_extra_is_named(
-    monkeypatch: pytest.MonkeyPatch,
+    engine: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("worker.engine.transformers")]:
+    for name in [name for name in sys.modules if name.startswith(f"worker.engine.{package}")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(SettingsError, match=r"promptmill\[worker\]"):
-        create("transformers", EngineConfig("m"))
+    monkeypatch.setitem(sys.modules, engine, None)
+    with pytest.raises(SettingsError, match=rf"promptmill\[{extra}\]"):
+        create(engine, EngineConfig("m"))
