@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice, repeat
 from os import PathLike, fspath
 
-from db.records import Batch, Result
+from db.records import Batch, Page, Result
 from producer.export import csv_table, jsonl, openai_batch
 from producer.export.formats import ExportFormat, check_packing, packing_of
 from producer.export.output import Sink, opened
@@ -13,6 +14,8 @@ from producer.export.packing import Packer, packer
 
 #: Bytes that are gathered before they are packed and written.
 _CHUNK = 1 << 18
+#: Results that come one by one are written so many at once.
+_PAGE = 250
 
 
 def write(
@@ -32,8 +35,21 @@ def write(
     The target appears whole at the end or stays as it was; standard output and devices get the
     bytes as they come. Raises OutputError, BrokenPipeError as it is, and what `results` raises.
     """
+    return write_pages(_pages(results), output, format=format, batch=batch, raw=raw)
+
+
+def write_pages(
+    pages: Iterable[Page],
+    output: str | PathLike[str] | None,
+    *,
+    format: ExportFormat,  # noqa: A002 - the user's word for it
+    batch: Batch | None = None,
+    raw: bool = False,
+) -> int:
+    """`write` of results that come in pages."""
     place = None if output is None else fspath(output)
     check_packing(place, format)
+    results = chain.from_iterable(pages)
     with opened(place) as sink:
         if format == "parquet":
             from producer.export import parquet
@@ -41,19 +57,32 @@ def write(
             return parquet.write(results, sink, batch)
         packing = packer(packing_of(place))
         if format == "jsonl":
-            return _write_lines(jsonl.lines(results), sink, packing)
+            return _write_lines(jsonl.lines(pages), sink, packing)
         if format == "csv":
             lines = csv_table.lines(results, raw=raw)
-            return _write_lines(lines, sink, packing, csv_table.header())
-        return _write_lines(openai_batch.lines(results, batch), sink, packing)
+            return _write_lines(_one_by_one(lines), sink, packing, csv_table.header())
+        return _write_lines(_one_by_one(openai_batch.lines(results, batch)), sink, packing)
 
 
-def _write_lines(lines: Iterator[bytes], sink: Sink, packing: Packer, header: bytes = b"") -> int:
+def _pages(results: Iterable[Result]) -> Iterator[Page]:
+    left = iter(results)
+    while some := list(islice(left, _PAGE)):
+        yield Page.of(some)
+
+
+def _one_by_one(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    return zip(repeat(1), lines)
+
+
+def _write_lines(
+    lines: Iterable[tuple[int, bytes]], sink: Sink, packing: Packer, header: bytes = b""
+) -> int:
+    """`lines`: how many records, and they."""
     count = 0
     waiting = bytearray(header)
-    for line in lines:
-        waiting += line
-        count += 1
+    for records, some in lines:
+        waiting += some
+        count += records
         if len(waiting) >= _CHUNK:
             sink.write(packing.compress(bytes(waiting)))
             waiting.clear()
