@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from db.states import BATCH_TERMINAL, BatchState, JobState
 
@@ -114,24 +114,6 @@ class Result(NamedTuple):
     error_message: str | None
     #: JSON of the request; None unless asked for.
     request: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Results that follow each other, at least one, in columns: cheaper to make and to write."""
-
-    #: A column a field of Result, in their order, each as long as the page.
-    columns: tuple[Sequence[Any], ...]
-
-    @classmethod
-    def of(cls, results: Sequence[Result]) -> Self:
-        return cls(tuple(zip(*results, strict=True)))
-
-    def __len__(self) -> int:
-        return len(self.columns[0])
-
-    def __iter__(self) -> Iterator[Result]:
-        return map(Result._make, zip(*self.columns, strict=True))
 
 
 class ClaimedJob(NamedTuple):

@@ -13,7 +13,7 @@ from producer.progress import counting
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from db.records import Page
+    from db.pages import Page
     from producer.client import Client
 
 
@@ -52,7 +52,8 @@ def export(
     quiet = is_stdout(output) and for_people()
     with counting("writing", quiet=quiet) as on_progress, for_throughput():
         pages = _counted(results.pages(), on_progress)
-        return write_pages(pages, output, format=chosen, batch=batch, raw=raw)
+        beside = client.database.dialect == "sqlite"
+        return write_pages(pages, output, format=chosen, batch=batch, raw=raw, beside=beside)
 
 
 def _counted(pages: Iterator[Page], tell: Callable[[int], None]) -> Iterator[Page]:

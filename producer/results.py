@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, TypedDict, get_args
 
 from db.database import Database
 from db.errors import UsageError
+from db.pages import Page
 from db.queries.results import Order, pages, stream
-from db.records import Batch, Page, Result
+from db.records import Batch, Result
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Select, select
 
 from db.database import Database, allow_silence
-from db.records import Batch, Page, Result
+from db.pages import Maker, Page, StoredPage
+from db.records import Batch, Result
 from db.schema import jobs, results, workers
 from db.states import JOB_TERMINAL, JobState
 
@@ -20,23 +21,10 @@ Order = Literal["finished", "input"]
 _Rows = list[tuple[Any, ...]]
 
 
-class _Maker(NamedTuple):
-    """Of a worker, what its results say."""
-
-    revision: str | None
-    engine: str | None
-    dtype: str | None
-    name: str | None
-
-
-_STATES = {state.value: state for state in JobState}
-
 #: Rows fetched at once.
 _FETCH = 2_000
 #: Records of a page.
 _PAGE = 250
-#: Columns behind the worker's: attempts, two times, the error's two, the request.
-_REST = 6
 
 
 def stream(
@@ -80,7 +68,8 @@ def pages(
             fetch = partial(cursor.fetchmany, _FETCH)
             for rows in _fetched(connection, fetch):
                 for start in range(0, len(rows), _PAGE):
-                    yield _page(batch, makers, rows[start : start + _PAGE])
+                    some = rows[start : start + _PAGE]
+                    yield StoredPage(batch.id, batch.model, makers, some)
 
 
 def _cursor(connection: Connection, query: Select[Any]) -> Any:
@@ -127,38 +116,10 @@ def _query(key: int, *, failed_only: bool, with_request: bool) -> Select[Any]:
     )
 
 
-def _makers(connection: Connection) -> dict[int | None, _Maker]:
+def _makers(connection: Connection) -> dict[int | None, Maker]:
     """What a result says of each worker; None: no worker has done anything for it."""
     query = select(
         workers.c.id, workers.c.revision, workers.c.engine, workers.c.dtype, workers.c.name
     )
-    made = {row.id: _Maker(*row[1:]) for row in connection.execute(query)}
-    return {None: _Maker(None, None, None, None), **made}
-
-
-def _page(batch: Batch, makers: Mapping[int | None, _Maker], rows: _Rows) -> Page:
-    """Rows of `_query`, at least one."""
-    (
-        line, custom_id, state, sample, text, finish_reason, prompt_tokens, completion_tokens,
-        logprobs, worker, *rest,
-    ) = zip(*rows, strict=True)  # fmt: skip
-    if len(rest) < _REST:
-        rest.append((None,) * len(rows))
-    return Page(
-        (
-            [f"{batch.id}-{one}" for one in line],
-            (batch.id,) * len(rows),
-            line,
-            custom_id,
-            [_STATES[one] for one in state],
-            [one or 0 for one in sample],
-            text,
-            finish_reason,
-            prompt_tokens,
-            completion_tokens,
-            logprobs,
-            (batch.model,) * len(rows),
-            *zip(*[makers[one] for one in worker], strict=True),
-            *rest,
-        )
-    )
+    made = {row.id: Maker(*row[1:]) for row in connection.execute(query)}
+    return {None: Maker(None, None, None, None), **made}

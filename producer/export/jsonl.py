@@ -6,12 +6,13 @@ becomes part of a template, and a record is the template with its own cells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import orjson
 
-from db.records import Page, Result
+from db.pages import MadePage, Page
+from db.records import Result
 from producer.export.fields import duration, iso, request_of
 
 #: What orjson puts between the elements of a list, and in none of them: a newline within a text
@@ -22,19 +23,19 @@ _LIST = slice(len(b"[\n  "), -len(b"\n]"))
 _Cells = Sequence[bytes]
 
 
-def lines(pages: Iterable[Page]) -> Iterator[tuple[int, bytes]]:
+def lines(pages: Iterable[Page]) -> Generator[tuple[int, bytes]]:
     """How many records, and they."""
     for page in pages:
-        yield len(page), _lines(page)
+        yield len(page), page_lines(page)
 
 
 def document(result: Result) -> dict[str, Any]:
     """The record of one result, as a program reads it."""
-    read: dict[str, Any] = orjson.loads(_lines(Page.of([result])))
+    read: dict[str, Any] = orjson.loads(page_lines(MadePage([result])))
     return read
 
 
-def _lines(page: Page) -> bytes:
+def page_lines(page: Page) -> bytes:
     """The keys are promises to programs; `logprobs` and the request only where there are any."""
     # All at once: a field by its name takes longer.
     (

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import chain, islice, repeat
 from os import PathLike, fspath
 
-from db.records import Batch, Page, Result
+from db.pages import MadePage, Page
+from db.records import Batch, Result
+from producer.export import beside as _beside
 from producer.export import csv_table, jsonl, openai_batch
 from producer.export.formats import ExportFormat, check_packing, packing_of
 from producer.export.output import Sink, opened
@@ -45,8 +48,9 @@ def write_pages(
     format: ExportFormat,  # noqa: A002 - the user's word for it
     batch: Batch | None = None,
     raw: bool = False,
+    beside: bool = False,
 ) -> int:
-    """`write` of results that come in pages."""
+    """`write` of results that come in pages; `beside`: JSON Lines by a second process."""
     place = None if output is None else fspath(output)
     check_packing(place, format)
     results = chain.from_iterable(pages)
@@ -57,7 +61,8 @@ def write_pages(
             return parquet.write(results, sink, batch)
         packing = packer(packing_of(place))
         if format == "jsonl":
-            return _write_lines(jsonl.lines(pages), sink, packing)
+            with closing(_beside.lines(pages) if beside else jsonl.lines(pages)) as found:
+                return _write_lines(found, sink, packing)
         if format == "csv":
             lines = csv_table.lines(results, raw=raw)
             return _write_lines(_one_by_one(lines), sink, packing, csv_table.header())
@@ -67,7 +72,7 @@ def write_pages(
 def _pages(results: Iterable[Result]) -> Iterator[Page]:
     left = iter(results)
     while some := list(islice(left, _PAGE)):
-        yield Page.of(some)
+        yield MadePage(some)
 
 
 def _one_by_one(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
