@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Select, select
 
 from db.database import Database, allow_silence
+from db.pages import Maker, Page, StoredPage
 from db.records import Batch, Result
 from db.schema import jobs, results, workers
 from db.states import JOB_TERMINAL, JobState
 
 Order = Literal["finished", "input"]
 
-_Page = list[tuple[Any, ...]]
+_Rows = list[tuple[Any, ...]]
 
-
-class _Maker(NamedTuple):
-    """Of a worker, what its results say."""
-
-    revision: str | None
-    engine: str | None
-    dtype: str | None
-    name: str | None
-
-
-_STATES = {state.value: state for state in JobState}
 
 #: Rows fetched at once.
 _FETCH = 2_000
+#: Records of a page.
+_PAGE = 250
 
 
 def stream(
@@ -47,6 +39,22 @@ def stream(
 
     One consistent snapshot: what finishes meanwhile is not in it.
     """
+    found = pages(database, batch, order=order, failed_only=failed_only, with_request=with_request)
+    # So that a reader who leaves early ends the transaction.
+    with closing(found):
+        for page in found:
+            yield from page
+
+
+def pages(
+    database: Database,
+    batch: Batch,
+    *,
+    order: Order = "input",
+    failed_only: bool = False,
+    with_request: bool = False,
+) -> Generator[Page]:
+    """The same in columns, for those who take many records at once."""
     query = _query(batch.key, failed_only=failed_only, with_request=with_request)
     if order == "input":
         query = query.order_by(jobs.c.line, results.c.sample)
@@ -58,9 +66,10 @@ def stream(
             # Later than the snapshot of the rows, so that it has every worker that they name.
             makers = _makers(connection)
             fetch = partial(cursor.fetchmany, _FETCH)
-            for rows in _pages(connection, fetch):
-                for row in rows:
-                    yield _result(batch, makers, *row)
+            for rows in _fetched(connection, fetch):
+                for start in range(0, len(rows), _PAGE):
+                    some = rows[start : start + _PAGE]
+                    yield StoredPage(batch.id, batch.model, makers, some)
 
 
 def _cursor(connection: Connection, query: Select[Any]) -> Any:
@@ -72,14 +81,14 @@ def _cursor(connection: Connection, query: Select[Any]) -> Any:
     return cursor
 
 
-def _pages(connection: Connection, fetch: Callable[[], _Page]) -> Iterator[_Page]:
+def _fetched(connection: Connection, fetch: Callable[[], _Rows]) -> Iterator[_Rows]:
     # PostgreSQL finds the next rows while these are used; SQLite works in this process.
     if connection.dialect.name == "postgresql":
         return _ahead(fetch)
     return iter(fetch, [])
 
 
-def _ahead(fetch: Callable[[], _Page]) -> Iterator[_Page]:
+def _ahead(fetch: Callable[[], _Rows]) -> Iterator[_Rows]:
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="results") as thread:
         page = thread.submit(fetch)
         while rows := page.result():
@@ -107,44 +116,10 @@ def _query(key: int, *, failed_only: bool, with_request: bool) -> Select[Any]:
     )
 
 
-def _makers(connection: Connection) -> dict[int | None, _Maker]:
+def _makers(connection: Connection) -> dict[int | None, Maker]:
     """What a result says of each worker; None: no worker has done anything for it."""
     query = select(
         workers.c.id, workers.c.revision, workers.c.engine, workers.c.dtype, workers.c.name
     )
-    made = {row.id: _Maker(*row[1:]) for row in connection.execute(query)}
-    return {None: _Maker(None, None, None, None), **made}
-
-
-def _result(
-    batch: Batch,
-    makers: Mapping[int | None, _Maker],
-    line: int,
-    custom_id: str | None,
-    state: str,
-    sample: int | None,
-    text: str | None,
-    finish_reason: str | None,
-    prompt_tokens: int | None,
-    completion_tokens: int | None,
-    logprobs: str | None,
-    worker: int | None,
-    *rest: Any,
-) -> Result:
-    """A row of `_query`."""
-    return Result(
-        f"{batch.id}-{line}",
-        batch.id,
-        line,
-        custom_id,
-        _STATES[state],
-        sample or 0,
-        text,
-        finish_reason,
-        prompt_tokens,
-        completion_tokens,
-        logprobs,
-        batch.model,
-        *makers[worker],
-        *rest,
-    )
+    made = {row.id: Maker(*row[1:]) for row in connection.execute(query)}
+    return {None: Maker(None, None, None, None), **made}

@@ -5,6 +5,14 @@ A file appears whole or not at all: an error, a full disk or Ctrl-C leaves what 
 
 from producer.export.formats import FORMATS, ExportFormat, format_of, is_stdout
 from producer.export.output import check_target
-from producer.export.writer import write
+from producer.export.writer import write, write_pages
 
-__all__ = ["FORMATS", "ExportFormat", "check_target", "format_of", "is_stdout", "write"]
+__all__ = [
+    "FORMATS",
+    "ExportFormat",
+    "check_target",
+    "format_of",
+    "is_stdout",
+    "write",
+    "write_pages",
+]
