@@ -33,10 +33,20 @@ class Make:
         return engine
 
 
-SORTS = ["echo", "echo-slow", "gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5", "mamba"]
+SORTS = [
+    "echo",
+    "echo-slow",
+    "gpt2-continuous",
+    "gemma3-continuous",
+    "gpt2-static",
+    "t5",
+    "mamba",
+    "keras-gpt2",
+    "keras-gemma3-tied",
+]
 
 #: Of these an empty prompt is no empty list of tokens.
-WRAPS_PROMPTS = {"gemma3-continuous", "t5"}
+WRAPS_PROMPTS = {"gemma3-continuous", "t5", "keras-gemma3-tied"}
 
 
 @pytest.fixture(scope="module", params=SORTS)
@@ -47,6 +57,11 @@ def sort(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Make:
     if name == "echo-slow":
         options = {"latency": "0.005", "capacity": "4"}
         return Make(name, lambda: create("echo", EngineConfig("echo", options=options)))
+    if name.startswith("keras-"):
+        pytest.importorskip("keras_hub", exc_type=ImportError)
+        folder = checkpoint(name.removeprefix("keras-"))  # type: ignore[arg-type]
+        config = EngineConfig(str(folder), "cpu", "float32", max_concurrency=4)
+        return Make(name, lambda: create("keras", config))
     kind, _, batching = name.partition("-")
     folder = checkpoint(kind)  # type: ignore[arg-type]
     config = EngineConfig(

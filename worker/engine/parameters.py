@@ -22,6 +22,7 @@ _NO_CHOICE = "no effect: there is nothing to choose"
 
 SUPPORT: dict[str, Support] = {
     "transformers": _ALL,
+    "keras": _ALL,
     "echo": {
         **_ALL,
         "max_tokens": "yes; a token is a word",

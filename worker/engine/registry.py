@@ -12,11 +12,12 @@ from worker.engine.protocol import Engine, EngineConfig
 #: Engine name -> the class that makes it, as `module:class`.
 _FACTORIES: dict[str, str] = {
     "echo": "worker.engine.echo:EchoEngine",
+    "keras": "worker.engine.kerashub.engine:KerasEngine",
     "transformers": "worker.engine.transformers.engine:TransformersEngine",
 }
 
 #: Engine name -> the extra of this package that brings what it imports.
-_EXTRAS: dict[str, str] = {"transformers": "worker"}
+_EXTRAS: dict[str, str] = {"keras": "keras", "transformers": "worker"}
 
 
 def engine_names() -> list[str]:
