@@ -46,11 +46,13 @@ SORTS = [
     *("echo", "echo-slow", "gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5", "mamba"),
     # Where vLLM is installed, which has an environment of its own (docs/engines.md).
     *("vllm-gpt2", "vllm-gemma3"),
+    # Where KerasHub is installed.
+    *("keras-gpt2", "keras-gemma3-tied"),
     *("openai-own", "openai-serve", "openai-url"),
 ]
 
 #: Of these an empty prompt is no empty list of tokens.
-WRAPS_PROMPTS = {"gemma3-continuous", "t5", "vllm-gemma3"}
+WRAPS_PROMPTS = {"gemma3-continuous", "t5", "vllm-gemma3", "keras-gemma3-tied"}
 
 #: Where an endpoint is that the suite runs against too, its model, and the engine's `extensions`.
 URL, MODEL, EXTENSIONS = (
@@ -94,6 +96,8 @@ def sort(
         yield Make(name, lambda: create("echo", EngineConfig("echo", options=options)))
     elif name.startswith("vllm-"):
         yield _vllm(name, checkpoint)
+    elif name.startswith("keras-"):
+        yield _keras(name, checkpoint)
     else:
         kind, _, batching = name.partition("-")
         folder = checkpoint(kind)  # type: ignore[arg-type]
@@ -128,6 +132,13 @@ def _endpoint(
     options = {"base_url": url, "extensions": extensions}
     config = EngineConfig(model, max_concurrency=4, options=options)
     return Make(name, lambda: create("openai", config), endless)
+
+
+def _keras(name: str, checkpoint: Checkpoint) -> Make:
+    pytest.importorskip("keras_hub", exc_type=ImportError)
+    folder = checkpoint(name.removeprefix("keras-"))  # type: ignore[arg-type]
+    config = EngineConfig(str(folder), "cpu", "float32", max_concurrency=4)
+    return Make(name, lambda: create("keras", config))
 
 
 def _vllm(name: str, checkpoint: Checkpoint) -> Make:

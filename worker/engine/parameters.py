@@ -24,6 +24,7 @@ _NO_CHOICE = "no effect: there is nothing to choose"
 
 SUPPORT: dict[str, Support] = {
     "transformers": _ALL,
+    "keras": _ALL,
     "vllm": {
         **{name: what for name, what in _ALL.items() if name not in STRUCTURES},
         "temperature": "yes, up to 2; between 0 and 0.01 it counts as 0.01",

@@ -13,12 +13,18 @@ from worker.engine.protocol import Engine, EngineConfig
 _FACTORIES: dict[str, str] = {
     "echo": "worker.engine.echo:EchoEngine",
     "openai": "worker.engine.openai_api.engine:OpenAIEngine",
+    "keras": "worker.engine.kerashub.engine:KerasEngine",
     "transformers": "worker.engine.transformers.engine:TransformersEngine",
     "vllm": "worker.engine.vllm_engine.engine:VllmEngine",
 }
 
 #: Engine name -> the extra of this package that brings what it imports.
-_EXTRAS: dict[str, str] = {"openai": "openai", "transformers": "worker", "vllm": "vllm"}
+_EXTRAS: dict[str, str] = {
+    "keras": "keras",
+    "openai": "openai",
+    "transformers": "worker",
+    "vllm": "vllm",
+}
 
 
 def engine_names() -> list[str]:

@@ -34,14 +34,18 @@ def schema(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(
-    scope="module", params=["gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5"]
+    scope="module",
+    params=["gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5", "gpt2-keras"],
 )
 def engine(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Iterator[Engine]:
     kind, _, batching = request.param.partition("-")
-    options = {"batching": batching or "auto"}
-    engine = create(
-        "transformers", EngineConfig(str(checkpoint(kind)), "cpu", "float32", options=options)
-    )
+    folder = str(checkpoint(kind))
+    if batching == "keras":
+        pytest.importorskip("keras_hub", exc_type=ImportError)
+        engine = create("keras", EngineConfig(folder, "cpu", "float32"))
+    else:
+        options = {"batching": batching or "auto"}
+        engine = create("transformers", EngineConfig(folder, "cpu", "float32", options=options))
     engine.start()
     yield engine
     engine.close()
