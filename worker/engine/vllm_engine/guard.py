@@ -35,10 +35,12 @@ class Guard:
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
             [sys.executable, "-I", __file__, str(os.getpid())],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             bufsize=0,
             # What is told to the worker's whole group, such as Ctrl-C, is not for it.
             start_new_session=True,
         )
+        self._hear()
 
     def watch(self) -> None:
         """Processes come up from now on."""
@@ -50,8 +52,9 @@ class Guard:
 
     def close(self) -> None:
         """Have it kill whatever is left, and leave. Idempotent."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
         self._process.wait()
 
     def _say(self, word: bytes) -> None:
@@ -59,6 +62,12 @@ class Guard:
         with contextlib.suppress(BrokenPipeError):
             if self._process.stdin is not None:
                 self._process.stdin.write(word)
+                self._hear()
+
+    def _hear(self) -> None:
+        """Wait until it has looked."""
+        if self._process.stdout is not None:
+            self._process.stdout.read(1)
 
 
 def main() -> None:
@@ -68,6 +77,7 @@ def main() -> None:
     worker, born = int(sys.argv[1]), psutil.Process().create_time()
     known: set[psutil.Process] = set()
     watching = False
+    _looked()
     while True:
         heard, _, _ = select.select([sys.stdin], [], [], _LOOK if watching else None)
         if heard:
@@ -76,10 +86,17 @@ def main() -> None:
                 break
             watching = word == _WATCH
         known |= _descendants(worker, born)
+        if heard:
+            _looked()
     for process in known:
         # It looks first whether the number is another process's by now.
         with contextlib.suppress(psutil.Error):
             process.kill()
+
+
+def _looked() -> None:
+    with contextlib.suppress(BrokenPipeError):  # the worker may be dead by now
+        os.write(sys.stdout.fileno(), b".")
 
 
 def _descendants(worker: int, born: float) -> set[psutil.Process]:
