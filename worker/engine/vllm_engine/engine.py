@@ -68,9 +68,7 @@ class _Started:
 
     plan: loading.Plan
     runner: Runner
-    info: EngineInfo
-    #: Tokens that the KV cache holds of one sample.
-    longest: int
+    loaded: loading.Loaded
 
 
 class VllmEngine:
@@ -92,9 +90,9 @@ class VllmEngine:
     def start(self) -> EngineInfo:
         plan = loading.plan(self._config, self._options)
         runner = Runner(plan)
-        running = runner.start()
-        self._started = _Started(plan, runner, running.info, running.longest)
-        return running.info
+        loaded = runner.start()
+        self._started = _Started(plan, runner, loaded)
+        return loaded.info
 
     def submit(self, request: Request, on_done: OnDone) -> None:
         if self._closed:
@@ -122,7 +120,7 @@ class VllmEngine:
         stalled_for = time.monotonic() - started.runner.last_step
         return EngineStats(
             in_flight=in_flight,
-            capacity=started.info.capacity,
+            capacity=started.loaded.info.capacity,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             stalled_for=stalled_for if in_flight else 0.0,
@@ -201,7 +199,10 @@ def _job(started: _Started, request: Request, on_done: OnDone) -> _Job | Failed:
     if isinstance(prompt, Failed):
         return prompt
     limit = room(
-        len(prompt.token_ids), params, context_length=plan.context_length, longest=started.longest
+        len(prompt.token_ids),
+        params,
+        context_length=plan.context_length,
+        longest=started.loaded.longest,
     )
     return limit if isinstance(limit, Failed) else _Job(request, on_done, prompt, limit)
 

@@ -20,8 +20,6 @@ from worker.engine.vllm_engine import settings
 
 #: What vLLM reads from the environment; whoever has set one keeps it.
 _ENVIRONMENT = {
-    # A fork of a process with threads and open connections breaks both.
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     # It tells its makers of every start otherwise.
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -55,15 +53,21 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """What vLLM made of a plan."""
+
+    info: EngineInfo
+    #: Tokens that the KV cache holds of one sample.
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """vLLM with a loaded model."""
 
     #: vLLM's AsyncLLM.
     llm: Any
-    #: Tokens that the model takes, and that the KV cache holds of one sample.
-    context_length: int
-    longest: int
-    info: EngineInfo
+    loaded: Loaded
 
 
 def plan(config: EngineConfig, options: settings.Options) -> Plan:
@@ -133,18 +137,15 @@ def start(planned: Plan, on_step: Callable[[], None]) -> Running:
         )
     except Exception as error:
         raise ModelLoadError(_why(config, error)) from error
-    return Running(
-        llm=llm,
-        context_length=planned.context_length,
-        longest=made.model_config.max_model_len,
-        info=_info(planned, made),
-    )
+    return Running(llm, Loaded(_info(planned, made), longest=made.model_config.max_model_len))
 
 
 def prepare() -> None:
     """Set what vLLM reads from the environment."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # A fork would hold the worker's connections, and the pipe of its guard.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     import transformers
 
     transformers.utils.logging.disable_progress_bar()

@@ -7,7 +7,9 @@ and takes nothing any more; then a new one is started here, and who comes meanwh
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import multiprocessing
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 
 from db.errors import EngineError, ModelLoadError
 from worker.engine.vllm_engine import loading
+from worker.engine.vllm_engine.guard import Guard
 
 T = TypeVar("T")
 
@@ -50,8 +53,10 @@ class Runner:
         #: Those that use what now runs.
         self._users: set[asyncio.Task[Any]] = set()
 
-    def start(self) -> loading.Running:
+    def start(self) -> loading.Loaded:
         """Load the model and try it. Raises ModelLoadError with the reason; then it is closed."""
+        self._others = set(multiprocessing.active_children())
+        self._guard = Guard()
         self._thread.start()
         try:
             return self.wait(self._first())
@@ -102,6 +107,11 @@ class Runner:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self._guard.close()
+        # vLLM's objects refer to each other, and complain if the interpreter ends before them.
+        gc.collect()
+        for process in set(multiprocessing.active_children()) - self._others:
+            process.join(_PATIENCE)
 
     async def _generate(
         self, llm: Any, token_ids: list[int], arguments: dict[str, Any], name: str
@@ -123,8 +133,8 @@ class Runner:
             raise EngineError("vLLM ended a request without an output")
         return output
 
-    async def _first(self) -> loading.Running:
-        running = await self._begin()
+    async def _first(self) -> loading.Loaded:
+        running = self._begin()
         try:
             # Some models load and then don't run: a head of 16 on a CPU is one.
             arguments = {"temperature": 0.0, "max_tokens": 1, "detokenize": False}
@@ -134,10 +144,14 @@ class Runner:
                 f"model '{self._plan.config.model}' is loaded, but vLLM does not run it: its own "
                 "log, above, says why"
             ) from error
-        return running
+        return running.loaded
 
-    async def _begin(self) -> loading.Running:
-        self._running = loading.start(self._plan, self.step)
+    def _begin(self) -> loading.Running:
+        self._guard.watch()
+        try:
+            self._running = loading.start(self._plan, self.step)
+        finally:
+            self._guard.rest()
         self._open.set()
         return self._running
 
@@ -156,7 +170,7 @@ class Runner:
             await asyncio.wait(users)
         llm.shutdown()
         try:
-            await self._begin()
+            self._begin()
             self.step()
         except ModelLoadError as error:
             self._broken = error.message
