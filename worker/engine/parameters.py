@@ -26,8 +26,9 @@ SUPPORT: dict[str, Support] = {
     "transformers": _ALL,
     "keras": _ALL,
     "vllm": {
-        **{name: what for name, what in _ALL.items() if name not in STRUCTURES},
+        **_ALL,
         "temperature": "yes, up to 2; between 0 and 0.01 it counts as 0.01",
+        "logprobs": "yes; under a structure, among the tokens that it allows",
     },
     "echo": {
         **{name: what for name, what in _ALL.items() if name not in STRUCTURES},
@@ -45,6 +46,7 @@ SUPPORT: dict[str, Support] = {
         "stop": "yes; the first 4 end the text at the endpoint, all of them here",
         "seed": "passed on, its low 31 bits; refused with `extensions=google`",
         "logprobs": "yes, as the endpoint computes them; without token ids",
+        "response_format": "for chats; with `extensions=vllm` for prompts too",
         "top_logprobs": "yes",
         "echo": "yes; refused for a chat",
     },
@@ -54,7 +56,10 @@ SUPPORT: dict[str, Support] = {
 UNDER_OPTION: dict[str, dict[str, frozenset[str]]] = {
     "openai": {
         "extensions=vllm": frozenset(
-            {"top_k", "min_p", "repetition_penalty", "stop_token_ids", "ignore_eos"}
+            {
+                *("top_k", "min_p", "repetition_penalty", "stop_token_ids", "ignore_eos"),
+                *("regex", "choice", "grammar"),
+            }
         )
     }
 }

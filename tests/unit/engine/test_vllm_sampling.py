@@ -66,6 +66,7 @@ def test_given_every_parameter_when_translated_then_none_is_lost() -> None:
         "ignore_eos": True,
         "max_tokens": 12,
         "logprobs": 3,
+        "structured_outputs": None,
         "detokenize": True,
         "include_stop_str_in_output": True,
     }

@@ -9,6 +9,7 @@ from typing import Any
 from worker.engine.openai_api.settings import Dialect
 from worker.engine.parameters import refusal
 from worker.engine.protocol import Failed, Request
+from worker.engine.structures import for_vllm
 
 #: Stop strings that an endpoint takes; the others are looked for in the text that comes.
 _STOPS = {Dialect.OPENAI: 4, Dialect.GOOGLE: 5, Dialect.NONE: 4}
@@ -42,6 +43,13 @@ def refused(request: Request, api: str, dialect: Dialect) -> Failed | None:
         return failure
     if params.seed is not None and dialect is Dialect.GOOGLE:
         return Failed("unsupported_parameter", "Google's endpoint takes no seed: leave it out")
+    chat = api == "chat" or request.messages is not None
+    if params.response_format is not None and not chat and dialect is not Dialect.VLLM:
+        return Failed(
+            "unsupported_parameter",
+            "the endpoint takes response_format for chats only: give messages, or set the engine "
+            "option api=chat",
+        )
     if request.messages is not None:
         if api == "completions":
             return Failed(
@@ -78,6 +86,8 @@ def call_for(request: Request, model: str, api: str, dialect: Dialect, got: int 
     fields |= _sampling(request, dialect, got)
     if params.wants_logprobs:
         fields |= _logprobs(chat, params.alternatives)
+    if params.response_format is not None and dialect is not Dialect.VLLM:
+        fields["response_format"] = params.response_format
     extra = _extra(request, chat) if dialect is Dialect.VLLM else {}
     return Call(chat, fields, extra, _size(request) + limit * fields.get("n", 1))
 
@@ -115,8 +125,12 @@ def _extra(request: Request, chat: bool) -> dict[str, Any]:
         "top_k": params.top_k if params.top_k > 0 else -1,
         "min_p": params.min_p,
         "repetition_penalty": params.repetition_penalty,
-        "ignore_eos": params.ignore_eos,
+        # Past the end of a structure vLLM would go on without one.
+        "ignore_eos": params.ignore_eos and params.structure is None,
     }
+    wanted = params.structure
+    if wanted is not None:
+        extra["structured_outputs"] = for_vllm(wanted)
     if params.stop_token_ids:
         extra["stop_token_ids"] = list(params.stop_token_ids)
     if chat and request.messages and request.messages[-1].get("role") == "assistant":

@@ -118,9 +118,12 @@ class Runner:
     ) -> Any:
         from vllm import SamplingParams
         from vllm.inputs import tokens_input
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        wanted = arguments.get("structured_outputs")
+        if wanted is not None:
+            arguments = {**arguments, "structured_outputs": StructuredOutputsParams(**wanted)}
         params = SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
         output = None
         try:

@@ -9,6 +9,7 @@ from typing import Any
 from db.sampling import SamplingParams
 from worker.engine.protocol import Failed, Request, Sample, TokenLogprob
 from worker.engine.stopping import cut_at_stop
+from worker.engine.structures import for_vllm
 from worker.engine.transformers.prompt import Prompt, Prompter
 
 #: The highest temperature that vLLM takes.
@@ -46,8 +47,10 @@ def arguments(request: Request, limit: int, index: int) -> dict[str, Any]:
         "seed": None if params.greedy else sample_seed(request.seed, index),
         "stop": list(params.stop),
         "stop_token_ids": list(params.stop_token_ids),
-        "ignore_eos": params.ignore_eos,
+        # Past the end of a structure vLLM would go on without one.
+        "ignore_eos": params.ignore_eos and params.structure is None,
         "max_tokens": limit,
+        "structured_outputs": None if params.structure is None else for_vllm(params.structure),
         "logprobs": params.alternatives if params.wants_logprobs else None,
         # vLLM looks for stop strings; the text itself is ours to decode and to cut.
         "detokenize": bool(params.stop),
