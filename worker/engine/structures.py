@@ -10,8 +10,5 @@ from db.structure import Structure
 
 def for_vllm(wanted: Structure) -> dict[str, Any]:
     """vLLM's `structured_outputs`, in Python and over HTTP."""
-    if wanted.kind == "json_schema":
-        # Else a model that likes white space would never end; ours takes one space at most.
-        return {"json": json.loads(wanted.text), "disable_any_whitespace": True}
-    text = json.loads(wanted.text) if wanted.kind == "choice" else wanted.text
-    return {wanted.kind: text}
+    text = json.loads(wanted.text) if wanted.kind in {"json_schema", "choice"} else wanted.text
+    return {"json" if wanted.kind == "json_schema" else wanted.kind: text}

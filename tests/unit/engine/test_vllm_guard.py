@@ -26,8 +26,9 @@ below = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {n
     "print(p.pid, flush=True); p.wait()"
 engine = subprocess.Popen([sys.executable, "-c", below], stdout=subprocess.PIPE,
     start_new_session=True)
-print(engine.pid, int(engine.stdout.readline()), flush=True)
+below = int(engine.stdout.readline())
 guard.rest()
+print(engine.pid, below, flush=True)
 sys.stdin.readline()
 guard.close()
 engine.wait()

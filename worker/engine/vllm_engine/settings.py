@@ -118,6 +118,9 @@ def arguments(
         "kv_cache_memory_bytes": _kv_memory(config, options, free_memory if on_cpu else None),
         "kv_offloading_size": options.kv_offload or None,
         "cpu_offload_gb": options.cpu_offload,
+        # The library that our own engines use, so that a structure means the same. White space
+        # that JSON leaves open is left out: a model that likes it would never end.
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
         # The worker counts for itself.
         "disable_log_stats": True,
     }
