@@ -48,6 +48,9 @@ SORTS = [
 #: Of these an empty prompt is no empty list of tokens.
 WRAPS_PROMPTS = {"gemma3-continuous", "t5"}
 
+#: Models that have no chat template.
+NO_CHATS = {"gpt2-continuous", "gpt2-static", "t5", "mamba"}
+
 #: Where an endpoint is that the suite runs against too, its model, and the engine's `extensions`.
 URL, MODEL, EXTENSIONS = (
     f"PROMPTMILL_TEST_OPENAI_{name}" for name in ("URL", "MODEL", "EXTENSIONS")
@@ -209,6 +212,20 @@ def test_given_logprobs_when_completed_then_there_is_one_per_token(engine: Engin
         assert one.logprob <= 0
         assert one.top[0][2] == pytest.approx(one.logprob)
     assert answer["b"].samples[0].logprobs is None
+
+
+def test_given_a_chat_when_completed_then_it_is_answered_or_said_why_not(
+    engine: Engine, sort: Make
+) -> None:
+    chat = [{"role": "user", "content": PROMPT}]
+    answer = outcomes(engine, [request("a", chat)])["a"]
+    if sort.name in NO_CHATS:
+        assert isinstance(answer, Failed)
+        assert answer.code == "no_chat_template"
+    else:
+        assert isinstance(answer, Completed)
+        assert answer.samples[0].completion_tokens >= 1
+        assert answer.prompt_tokens >= 1
 
 
 def test_given_bad_requests_among_good_ones_when_submitted_then_they_fail_alone(
