@@ -121,7 +121,8 @@ def _endpoint(
         if not url or not model:
             pytest.skip(f"{URL} and {MODEL} name no endpoint")
         extensions = os.environ.get(EXTENSIONS, "none")
-        endless = ENDLESS if extensions == "vllm" else {"max_tokens": 200}
+        # Its model may be a real one, and slow.
+        endless = {"max_tokens": 64, "ignore_eos": extensions == "vllm"}
     options = {"base_url": url, "extensions": extensions}
     config = EngineConfig(model, max_concurrency=4, options=options)
     return Make(name, lambda: create("openai", config), endless)
@@ -219,7 +220,7 @@ def test_given_a_chat_when_completed_then_it_is_answered_or_said_why_not(
 ) -> None:
     chat = [{"role": "user", "content": PROMPT}]
     answer = outcomes(engine, [request("a", chat)])["a"]
-    if sort.name in NO_CHATS:
+    if sort.name in NO_CHATS or (sort.name == "openai-url" and isinstance(answer, Failed)):
         assert isinstance(answer, Failed)
         assert answer.code == "no_chat_template"
     else:
