@@ -115,7 +115,7 @@ def _endpoint(
             pytest.skip(f"needs fastapi and uvicorn, here or where {EXECUTABLE} says")
         folder = tmp_path_factory.mktemp("serve")
         url, model = resources.enter_context(serving(checkpoint("gemma3"), folder))
-        extensions, endless = "none", {"max_tokens": 200}
+        extensions, endless = "none", {"max_tokens": 16}  # one request after the other
     else:
         url, model = os.environ.get(URL, ""), os.environ.get(MODEL, "")
         if not url or not model:
