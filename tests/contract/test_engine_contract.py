@@ -54,6 +54,9 @@ SORTS = [
 #: Of these an empty prompt is no empty list of tokens.
 WRAPS_PROMPTS = {"gemma3-continuous", "t5", "vllm-gemma3", "keras-gemma3-tied"}
 
+#: Models that have no chat template.
+NO_CHATS = {"gpt2-continuous", "gpt2-static", "t5", "mamba"}
+
 #: Where an endpoint is that the suite runs against too, its model, and the engine's `extensions`.
 URL, MODEL, EXTENSIONS = (
     f"PROMPTMILL_TEST_OPENAI_{name}" for name in ("URL", "MODEL", "EXTENSIONS")
@@ -122,13 +125,14 @@ def _endpoint(
             pytest.skip(f"needs fastapi and uvicorn, here or where {EXECUTABLE} says")
         folder = tmp_path_factory.mktemp("serve")
         url, model = resources.enter_context(serving(checkpoint("gemma3"), folder))
-        extensions, endless = "none", {"max_tokens": 200}
+        extensions, endless = "none", {"max_tokens": 16}  # one request after the other
     else:
         url, model = os.environ.get(URL, ""), os.environ.get(MODEL, "")
         if not url or not model:
             pytest.skip(f"{URL} and {MODEL} name no endpoint")
         extensions = os.environ.get(EXTENSIONS, "none")
-        endless = ENDLESS if extensions == "vllm" else {"max_tokens": 200}
+        # Its model may be a real one, and slow.
+        endless = {"max_tokens": 64, "ignore_eos": extensions == "vllm"}
     options = {"base_url": url, "extensions": extensions}
     config = EngineConfig(model, max_concurrency=4, options=options)
     return Make(name, lambda: create("openai", config), endless)
@@ -239,6 +243,20 @@ def test_given_logprobs_when_completed_then_there_is_one_per_token(engine: Engin
         assert one.logprob <= 0
         assert one.top[0][2] == pytest.approx(one.logprob)
     assert answer["b"].samples[0].logprobs is None
+
+
+def test_given_a_chat_when_completed_then_it_is_answered_or_said_why_not(
+    engine: Engine, sort: Make
+) -> None:
+    chat = [{"role": "user", "content": PROMPT}]
+    answer = outcomes(engine, [request("a", chat)])["a"]
+    if sort.name in NO_CHATS or (sort.name == "openai-url" and isinstance(answer, Failed)):
+        assert isinstance(answer, Failed)
+        assert answer.code == "no_chat_template"
+    else:
+        assert isinstance(answer, Completed)
+        assert answer.samples[0].completion_tokens >= 1
+        assert answer.prompt_tokens >= 1
 
 
 def test_given_bad_requests_among_good_ones_when_submitted_then_they_fail_alone(

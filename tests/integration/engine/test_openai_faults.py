@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -249,6 +250,14 @@ def test_given_an_endpoint_that_gives_fewer_samples_when_asked_then_the_rest_is_
         assert len({sample.text for sample in answer.samples}) == 5
         asked = [(body.get("n", 1), body["seed"]) for body in endpoint.bodies]
         assert asked == [(5, 0), (3, 2), (1, 4)]
+
+
+def test_given_a_request_that_no_call_can_be_made_of_when_submitted_then_it_fails_alone() -> None:
+    broken = replace(request("bad", [{"role": "user"}]), messages=[3])  # type: ignore[list-item]
+    with EchoEndpoint() as endpoint, _running(endpoint) as engine:
+        answers = outcomes(engine, [broken, *_prompts(2)])
+        failed = {name for name, one in answers.items() if isinstance(one, Failed)}
+        assert failed == {"bad"}
 
 
 def test_given_a_callers_error_when_it_answers_then_the_others_are_still_answered() -> None:

@@ -11,8 +11,8 @@ from worker.engine.parameters import refusal
 from worker.engine.protocol import Failed, Request
 from worker.engine.structures import for_vllm
 
-#: Stop strings that an endpoint takes; the others are looked for in the text that comes.
-_STOPS = {Dialect.OPENAI: 4, Dialect.GOOGLE: 5, Dialect.NONE: 4}
+#: Stop strings that every endpoint takes; the others are looked for in the text that comes.
+_STOPS = 4
 
 #: Google's seeds are no longer; one width for all, so that a batch means the same everywhere.
 _SEEDS = 2**31
@@ -106,7 +106,7 @@ def _sampling(request: Request, dialect: Dialect, got: int) -> dict[str, Any]:
     if params.n - got > 1 and not (params.greedy and dialect is Dialect.VLLM):
         fields["n"] = params.n - got
     if params.stop:
-        fields["stop"] = list(params.stop[: _STOPS.get(dialect)])
+        fields["stop"] = list(params.stop[:_STOPS])
     if dialect is not Dialect.GOOGLE:
         fields["seed"] = (request.seed + got) % _SEEDS
     return fields

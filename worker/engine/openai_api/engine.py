@@ -203,7 +203,11 @@ class OpenAIEngine:
     def _queue(self, job: _Job) -> None:
         """A place in the line, for all samples that are still to come."""
         place = job.ticket.serial if job.ticket is not None else -1
-        job.ticket = Ticket(job, self._call(job).tokens, place)
+        try:
+            job.ticket = Ticket(job, self._call(job).tokens, place)
+        except Exception as error:  # noqa: BLE001 - a request must be answered, whatever it is
+            self._finish(job, _surprise(error))
+            return
         self._schedule.add(job.ticket)
         self._changed.set()
 
@@ -250,7 +254,7 @@ class OpenAIEngine:
         got: Reply | Trouble
         try:
             got = await endpoint.ask(self._call(job), job.request.params.alternatives)
-        except Exception as error:  # noqa: BLE001 - a request must be answered, whatever it is
+        except Exception as error:  # noqa: BLE001 - as above
             got = Trouble(_surprise(error))
         try:
             self._after(job, ticket, got, sent_at)

@@ -82,9 +82,10 @@ def model_ids(body: str) -> list[str]:
 def samples(request: Request, replies: Sequence[Reply]) -> tuple[Sample, ...] | Failed:
     """What the request gets of its replies, which have the samples that it wants, or more."""
     params = request.params
+    limit = params.token_limit(0, None)
     made: list[Sample] = []
     for reply in replies:
-        for choice, tokens in zip(reply.choices, _shares(reply), strict=True):
+        for choice, tokens in zip(reply.choices, _shares(reply, limit), strict=True):
             if choice.finish_reason == _FILTERED:
                 return Failed(
                     "content_filter", "the endpoint's filter withheld the text, or a part of it"
@@ -114,21 +115,34 @@ def _sample(request: Request, index: int, choice: Choice, tokens: int) -> Sample
     )
 
 
-def _shares(reply: Reply) -> list[int]:
+def _shares(reply: Reply, limit: int) -> list[int]:
     """The reply's generated tokens per choice: it tells their sum only.
 
-    Counted where there are log-probabilities; else shared out by the length of the texts, so
-    that the sum is the true one (largest remainder).
+    Counted where there are log-probabilities. Else a text that reached the limit has so many,
+    and the others share the rest by their lengths; the sum is the true one.
     """
-    if len(reply.choices) == 1:
-        return [reply.completion_tokens or len(reply.choices[0].logprobs or ())]
-    if all(choice.logprobs is not None for choice in reply.choices):
-        return [len(choice.logprobs or ()) for choice in reply.choices]
-    weights = [len(choice.text) + 1 for choice in reply.choices]
-    exact = [reply.completion_tokens * weight / sum(weights) for weight in weights]
+    choices, total = reply.choices, reply.completion_tokens
+    if len(choices) == 1:
+        return [total or len(choices[0].logprobs or ())]
+    if all(choice.logprobs is not None for choice in choices):
+        return [len(choice.logprobs or ()) for choice in choices]
+    shares = [limit if choice.finish_reason == "length" else 0 for choice in choices]
+    others = [at for at, share in enumerate(shares) if not share]
+    rest = total - sum(shares)
+    if rest < 0 or (rest and not others):  # they ended at some other limit
+        others, rest = list(range(len(choices))), total
+    weights = [len(choices[at].text) + 1 for at in others]
+    for at, share in zip(others, _apportioned(rest, weights), strict=True):
+        shares[at] = share
+    return shares
+
+
+def _apportioned(total: int, weights: Sequence[int]) -> list[int]:
+    """`total` in whole shares (largest remainder)."""
+    exact = [total * weight / sum(weights) for weight in weights]
     shares = [math.floor(one) for one in exact]
     by_remainder = sorted(range(len(exact)), key=lambda at: shares[at] - exact[at])
-    for at in by_remainder[: reply.completion_tokens - sum(shares)]:
+    for at in by_remainder[: total - sum(shares)]:
         shares[at] += 1
     return shares
 

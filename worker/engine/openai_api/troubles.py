@@ -20,6 +20,10 @@ _TOO_LONG = re.compile(
     r"context_length_exceeded|maximum context length|context window|input token count",
     re.IGNORECASE,
 )
+#: As OpenAI says it of a model that is asked for a completion.
+_CHAT_ONLY = re.compile(r"this is a chat model", re.IGNORECASE)
+#: As vLLM says it, and transformers.
+_NO_TEMPLATE = re.compile(r"provide a chat template|chat_template is not set", re.IGNORECASE)
 #: Google answers a wrong key with 400.
 _BAD_KEY = re.compile(r"api key not valid|api_key_invalid", re.IGNORECASE)
 #: An account with nothing left; waiting does not fill it.
@@ -100,10 +104,15 @@ def retry_after(headers: Mapping[str, str], body: str, now: float) -> float | No
 def _never(status: int, said: str, body: str) -> Failed:
     if status in (401, 403) or (status == 400 and _BAD_KEY.search(body)):
         return Failed("endpoint_denied", f"{said}: it does not accept the key, or not for this")
+    if status in (400, 404) and _CHAT_ONLY.search(body):
+        said = f"{said}: set the engine option api to chat"
+        return Failed("endpoint_not_found", said)
     if status == 404:
         return Failed("endpoint_not_found", f"{said}: it has no such model, or no such path")
     if status in (400, 413, 422) and _TOO_LONG.search(body):
         return Failed("prompt_too_long", said)
+    if status in (400, 422) and _NO_TEMPLATE.search(body):
+        return Failed("no_chat_template", said)
     return Failed("endpoint_refused", said)
 
 

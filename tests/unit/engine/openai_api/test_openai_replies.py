@@ -131,6 +131,25 @@ def test_given_a_sum_of_tokens_when_shared_out_then_it_stays_the_sum(tokens: int
     assert shares[1] <= shares[0] <= shares[2]
 
 
+@pytest.mark.parametrize(
+    ("tokens", "reasons", "shares"),
+    [
+        (16, "length length", [8, 8]),
+        (11, "length stop", [8, 3]),
+        (6, "length length", [3, 3]),
+        (20, "length length", [10, 10]),
+        (7, "length stop", [4, 3]),
+    ],
+)
+def test_given_texts_that_reached_the_limit_when_shared_out_then_they_have_so_many(
+    tokens: int, reasons: str, shares: list[int]
+) -> None:
+    choices = tuple(Choice("aa", reason, None) for reason in reasons.split())
+    made = samples(request("a", "x", n=2, max_tokens=8), [Reply(choices, 4, tokens)])
+    assert not isinstance(made, Failed)
+    assert [one.completion_tokens for one in made] == shares
+
+
 def test_given_stop_strings_that_the_endpoint_left_when_made_then_the_text_is_cut() -> None:
     made = samples(
         request("a", "x", stop=["END"]), [_reply("oneENDtwo", tokens=3, reason="length")]

@@ -23,6 +23,7 @@ def _openai(message: str, code: str | None = None) -> str:
         (400, '[{"error": {"code": 400, "message": "API key not valid."}}]', "endpoint_denied"),
         (429, _openai("pay", "insufficient_quota"), "endpoint_denied"),
         (404, _openai("The model 'x' does not exist"), "endpoint_not_found"),
+        (400, _openai("so you must provide a chat template if"), "no_chat_template"),
         (400, _openai("…", "context_length_exceeded"), "prompt_too_long"),
         (400, _openai("This model's maximum context length is 16 tokens."), "prompt_too_long"),
         (400, _openai("The input token count (9) exceeds the maximum"), "prompt_too_long"),
@@ -36,6 +37,13 @@ def test_given_a_status_that_no_repeat_mends_when_sorted_then_it_is_never_tried_
     assert not trouble.overload
     assert not trouble.everybody
     assert str(status) in trouble.failure.message
+
+
+def test_given_a_model_that_only_chats_when_asked_otherwise_then_the_option_is_named() -> None:
+    body = _openai("This is a chat model and not supported in the v1/completions endpoint.")
+    failure = troubles.of_status(404, {}, body, 0).failure
+    assert (failure.code, failure.retriable) == ("endpoint_not_found", False)
+    assert "api to chat" in failure.message
 
 
 @pytest.mark.parametrize(
