@@ -205,23 +205,24 @@ def test_given_one_long_text_among_short_ones_when_running_then_the_batch_shrink
 ) -> None:
     passes: Any = engine._running.backend._passes  # type: ignore[attr-defined]
     rows: list[int] = []
-    submitted = Event()
+    begun, submitted = Event(), Event()
     step = passes.step
 
     def watched(ids: Any, *arguments: Any) -> Any:
-        assert submitted.wait(60)  # so that the second batch has all that follow
+        begun.set()
+        assert submitted.wait(60)
         rows.append(len(ids))
         return step(ids, *arguments)
 
     monkeypatch.setattr(passes, "step", watched)
     collector = Collector()
-    for one in [
-        request("first", PROMPTS[0], max_tokens=1),
-        request("short", PROMPTS[0], max_tokens=2, ignore_eos=True, n=3),
-        request("long", PROMPTS[0], max_tokens=9, ignore_eos=True),
-    ]:
-        engine.submit(one, collector.on_done)
-    submitted.set()
+    short = request("short", PROMPTS[0], max_tokens=2, ignore_eos=True, n=3)
+    long_one = request("long", PROMPTS[0], max_tokens=9, ignore_eos=True)
+    engine.submit(request("first", PROMPTS[0], max_tokens=1), collector.on_done)
+    assert begun.wait(60)
+    engine.submit(short, collector.on_done)
+    engine.submit(long_one, collector.on_done)
+    submitted.set()  # so that the second batch has both
     long = collector.wait(3)["long"]
     assert rows == [1, 4, 4, *[1] * 7]
     alone = completed(engine, [request("alone", PROMPTS[0], max_tokens=9, ignore_eos=True)])
@@ -232,7 +233,11 @@ def test_given_one_long_text_among_short_ones_when_running_then_the_batch_shrink
 def test_given_another_framework_when_one_runs_then_it_says_that_a_process_has_one(
     engine: KerasEngine, checkpoint: Checkpoint
 ) -> None:
-    pytest.importorskip("jax", exc_type=ImportError)
-    config = EngineConfig(str(checkpoint("gpt2")), "cpu", options={"backend": "jax"})
-    with pytest.raises(ModelLoadError, match="keras already runs with tensorflow"):
+    import keras
+
+    running = keras.config.backend()
+    (other,) = {"tensorflow", "jax"} - {running}
+    pytest.importorskip(other, exc_type=ImportError)
+    config = EngineConfig(str(checkpoint("gpt2")), "cpu", options={"backend": other})
+    with pytest.raises(ModelLoadError, match=f"keras already runs with {running}"):
         KerasEngine(config).start()

@@ -25,18 +25,26 @@ def test_given_all_lengths_up_to_a_thousand_when_padded_then_there_are_few_shape
     lengths = {buckets.cache_length(length, 1000) for length in range(1, 1001)}
     assert widths == {32, 64, 128, 256, 512, 1000}
     assert lengths == {128, 256, 512, 1000}
-    assert {buckets.batch_rows(live) for live in range(1, 33)} == {1, 2, 4, 8, 16, 32}
+    assert {buckets.batch_rows(live, 32) for live in range(1, 33)} == {1, 4, 16, 32}
+    assert {buckets.batch_rows(live, 8) for live in range(1, 9)} == {1, 4, 8}
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=6).map(lambda done: (done * 64)[:64]))
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_given_any_batch_when_filled_up_then_all_its_samples_have_a_row(
+    live: int, capacity: int
+) -> None:
+    assert live <= buckets.batch_rows(live, capacity) <= max(live, capacity)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=70))
 def test_given_any_batch_when_it_shrinks_then_every_live_row_stays(done: list[bool]) -> None:
     kept = buckets.rows_to_keep(done)
     live = {row for row, over in enumerate(done) if not over}
     if kept is None:
-        assert len(live) * 4 > len(done)
+        assert buckets.batch_rows(max(1, len(live)), len(done)) == len(done)
     else:
         assert live <= set(kept)
-        assert len(set(kept)) == len(kept) <= len(done) // 4
+        assert len(set(kept)) == len(kept) < len(done)
 
 
 def test_given_a_batch_of_one_when_done_then_it_stays() -> None:
