@@ -91,7 +91,7 @@ class KerasBackend(PaddedBackend):
     def _read(self, batch: list[Continuation]) -> _Batch:
         """Compute keys and values of all prompts at once."""
         rows: list[Continuation | None] = [*batch]
-        rows += [None] * (buckets.batch_rows(len(batch)) - len(batch))
+        rows += [None] * (buckets.batch_rows(len(batch), self.capacity) - len(batch))
         lengths = [1 if one is None else len(one.prompt_ids) for one in rows]
         width = buckets.prompt_width(max(lengths), self._context_length)
         ids = np.full((len(rows), width), _FILL, np.int32)

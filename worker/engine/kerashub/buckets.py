@@ -18,19 +18,19 @@ def cache_length(needed: int, limit: int | None) -> int:
     return _bounded(_power_of_two(max(needed, SMALLEST_CACHE)), limit)
 
 
-def batch_rows(live: int) -> int:
-    """Rows of a batch that starts with `live` samples."""
-    return _power_of_two(live)
+def batch_rows(live: int, capacity: int) -> int:
+    """Rows of a batch of `live` samples: a power of four, or as many as there ever are."""
+    rows = 1
+    while rows < live:
+        rows *= 4
+    return max(live, min(rows, capacity))
 
 
 def rows_to_keep(done: Sequence[bool]) -> list[int] | None:
-    """Which rows a batch goes on with; None: it stays as it is.
-
-    Fewer rows cost another compilation, so it shrinks only to a quarter. Done rows fill it up.
-    """
+    """Which rows a batch goes on with; None: it stays as it is. Done rows fill it up."""
     live = [row for row, over in enumerate(done) if not over]
-    fewer = batch_rows(max(1, len(live)))
-    if fewer * 4 > len(done):
+    fewer = batch_rows(max(1, len(live)), len(done))
+    if fewer == len(done):
         return None
     others = [row for row, over in enumerate(done) if over]
     return [*live, *others][:fewer]

@@ -68,10 +68,10 @@ def load(config: EngineConfig, framework: str, *, insist: bool) -> LoadedModel:
     with _translated(config):
         options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         shape = transformers.AutoConfig.from_pretrained(config.model, **options)
-        check_weights(config.model)
         text = shape.get_text_config()
         check_config(config.model, text.to_dict(), insist=insist)
         folder = _folder(config, shape)
+        check_weights(str(folder))
         dtype = _dtype(config.dtype, text)
         model = _model(folder, dtype, device)
         tied = bool(getattr(text, "tie_word_embeddings", False))
