@@ -14,6 +14,8 @@ from db.records import Result
 from db.states import JobState
 
 _STATES = {state.value: state for state in JobState}
+#: The place of a worker's key in a row.
+WORKER = 9
 #: Columns of a row behind the worker's: attempts, two times, the error's two, the request.
 _REST = 6
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Select, select
 
 from db.database import Database, allow_silence
-from db.pages import Maker, Page, StoredPage
+from db.pages import WORKER, Maker, Page, StoredPage
 from db.records import Batch, Result
 from db.schema import jobs, results, workers
 from db.states import JOB_TERMINAL, JobState
@@ -19,7 +19,6 @@ from db.states import JOB_TERMINAL, JobState
 Order = Literal["finished", "input"]
 
 _Rows = list[tuple[Any, ...]]
-
 
 #: Rows fetched at once.
 _FETCH = 2_000
@@ -69,7 +68,9 @@ def pages(
             for rows in _fetched(connection, fetch):
                 for start in range(0, len(rows), _PAGE):
                     some = rows[start : start + _PAGE]
-                    yield StoredPage(batch.id, batch.model, makers, some)
+                    # Of all workers that there ever were, these few travel with the page.
+                    its = {key: makers[key] for key in {row[WORKER] for row in some}}
+                    yield StoredPage(batch.id, batch.model, its, some)
 
 
 def _cursor(connection: Connection, query: Select[Any]) -> Any:

@@ -62,7 +62,7 @@ def page_lines(page: Page) -> bytes:
         (b',"attempts":', _json_or_same(attempts)),
         (b',"started_at":', _json_or_same([iso(one) for one in started_at])),
         (b',"finished_at":', _json_or_same([iso(one) for one in finished_at])),
-        (b',"seconds":', _json_or_same(list(map(duration, started_at, finished_at)))),
+        (b',"seconds":', _json(list(map(duration, started_at, finished_at)))),  # 0.0 is -0.0
         (b',"error":', _errors(error_code, error_message)),
         (b"", _logprobs(logprobs)),
         (b"", _requests(request)),
@@ -78,7 +78,7 @@ def page_lines(page: Page) -> bytes:
 
 def _json(column: Sequence[Any]) -> _Cells:
     """The JSON of each."""
-    return orjson.dumps(list(column), option=orjson.OPT_INDENT_2)[_LIST].split(_BETWEEN)
+    return orjson.dumps(column, option=orjson.OPT_INDENT_2)[_LIST].split(_BETWEEN)
 
 
 def _json_or_same(column: Sequence[Any]) -> bytes | _Cells:

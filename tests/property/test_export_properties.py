@@ -105,6 +105,7 @@ def plain(one: Result) -> bytes:
 
 
 @given(st.lists(anything, min_size=1, max_size=6))
+@example([result(finished_at=1_760_000_000.25 - less) for less in (0, 3e-7)])  # 0.0 and -0.0
 def test_given_any_results_when_written_as_a_page_then_each_is_as_if_written_alone(
     results: list[Result],
 ) -> None:
