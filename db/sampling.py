@@ -8,6 +8,7 @@ that offers the nearest valid one.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import reprlib
 from collections.abc import Mapping
@@ -152,6 +153,22 @@ def normalise(
 def merge(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> SamplingParams:
     """Batch defaults under a line's overrides; both as `normalise` returned them."""
     return _validate(_merged(defaults, overrides))
+
+
+def in_force(params: SamplingParams) -> dict[str, Any]:
+    """What a text was made with: each parameter that has a value, defaults included.
+
+    Without the seed, which a job may also have from `seed_of`.
+    """
+    given = params.model_dump(mode="json", exclude={"seed"}, exclude_none=True)
+    unlimited = params.max_tokens is None and params.max_length is None
+    return {"max_tokens": DEFAULT_MAX_TOKENS, **given} if unlimited else given
+
+
+def seed_of(batch_uid: str, line: int) -> int:
+    """The seed of a job that has none of its own: the same on every attempt and every worker."""
+    digest = hashlib.blake2b(f"{batch_uid}-{line}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

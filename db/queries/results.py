@@ -8,9 +8,10 @@ from contextlib import closing
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, literal_column, select
 
 from db.database import Database, allow_silence
+from db.recipe import Recipes
 from db.records import Batch, Result
 from db.schema import jobs, results, workers
 from db.states import JOB_TERMINAL, JobState
@@ -24,10 +25,28 @@ class _Maker(NamedTuple):
     """Of a worker, what its results say."""
 
     revision: str | None
+    weights: str | None
+    tokenizer: str | None
     engine: str | None
+    engine_version: str | None
+    backend: str | None
     dtype: str | None
+    device: str | None
+    hardware: str | None
     name: str | None
 
+
+#: Of a job that no worker has done anything for.
+_NOBODY = _Maker(*[None] * len(_Maker._fields))
+
+#: JSON of a line's own parameters. Parsed only where there are some: inside of a text, this
+#: mark has its quotes escaped.
+_OVERRIDES = {
+    "postgresql": """CASE WHEN strpos(jobs.request, '"params":') > 0
+        THEN (jobs.request::json -> 'params')::text END""",
+    "sqlite": """CASE WHEN instr(jobs.request, '"params":') > 0
+        THEN json_extract(jobs.request, '$.params') END""",
+}
 
 _STATES = {state.value: state for state in JobState}
 
@@ -47,7 +66,8 @@ def stream(
 
     One consistent snapshot: what finishes meanwhile is not in it.
     """
-    query = _query(batch.key, failed_only=failed_only, with_request=with_request)
+    overrides = _OVERRIDES[database.dialect]
+    query = _query(batch.key, overrides, failed_only=failed_only, with_request=with_request)
     if order == "input":
         query = query.order_by(jobs.c.line, results.c.sample)
     else:
@@ -57,10 +77,11 @@ def stream(
         with closing(_cursor(connection, query)) as cursor:
             # Later than the snapshot of the rows, so that it has every worker that they name.
             makers = _makers(connection)
+            recipes = Recipes(batch.id, batch.params)
             fetch = partial(cursor.fetchmany, _FETCH)
             for rows in _pages(connection, fetch):
                 for row in rows:
-                    yield _result(batch, makers, *row)
+                    yield _result(batch, makers, recipes, *row)
 
 
 def _cursor(connection: Connection, query: Select[Any]) -> Any:
@@ -87,12 +108,12 @@ def _ahead(fetch: Callable[[], _Page]) -> Iterator[_Page]:
             yield rows
 
 
-def _query(key: int, *, failed_only: bool, with_request: bool) -> Select[Any]:
+def _query(key: int, overrides: str, *, failed_only: bool, with_request: bool) -> Select[Any]:
     columns: list[Any] = [
         jobs.c.line, jobs.c.custom_id, jobs.c.state, results.c.sample, results.c.text,
         results.c.finish_reason, jobs.c.prompt_tokens, results.c.completion_tokens,
-        results.c.logprobs, jobs.c.worker_id, jobs.c.attempts, jobs.c.started_at,
-        jobs.c.finished_at, jobs.c.error_code, jobs.c.error_message,
+        results.c.logprobs, jobs.c.worker_id, literal_column(overrides), jobs.c.attempts,
+        jobs.c.started_at, jobs.c.finished_at, jobs.c.error_code, jobs.c.error_message,
     ]  # fmt: skip
     if with_request:
         columns.append(jobs.c.request)
@@ -109,16 +130,15 @@ def _query(key: int, *, failed_only: bool, with_request: bool) -> Select[Any]:
 
 def _makers(connection: Connection) -> dict[int | None, _Maker]:
     """What a result says of each worker; None: no worker has done anything for it."""
-    query = select(
-        workers.c.id, workers.c.revision, workers.c.engine, workers.c.dtype, workers.c.name
-    )
+    query = select(workers.c.id, *(workers.c[name] for name in _Maker._fields))
     made = {row.id: _Maker(*row[1:]) for row in connection.execute(query)}
-    return {None: _Maker(None, None, None, None), **made}
+    return {None: _NOBODY, **made}
 
 
 def _result(
     batch: Batch,
     makers: Mapping[int | None, _Maker],
+    recipes: Recipes,
     line: int,
     custom_id: str | None,
     state: str,
@@ -129,9 +149,11 @@ def _result(
     completion_tokens: int | None,
     logprobs: str | None,
     worker: int | None,
+    overrides: str | None,
     *rest: Any,
 ) -> Result:
     """A row of `_query`."""
+    seed, params = (None, None) if worker is None else recipes.of(line, overrides)
     return Result(
         f"{batch.id}-{line}",
         batch.id,
@@ -146,5 +168,7 @@ def _result(
         logprobs,
         batch.model,
         *makers[worker],
+        seed,
+        params,
         *rest,
     )

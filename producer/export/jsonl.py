@@ -21,8 +21,9 @@ def document(result: Result) -> dict[str, Any]:
     # All at once: a field by its name takes longer.
     (
         id_, _, line, custom_id, state, sample, text, finish_reason, prompt_tokens,
-        completion_tokens, logprobs, model, revision, engine, dtype, worker, attempts,
-        started_at, finished_at, error_code, error_message, request,
+        completion_tokens, logprobs, model, revision, weights, tokenizer, engine, engine_version,
+        backend, dtype, device, hardware, worker, seed, params, attempts, started_at,
+        finished_at, error_code, error_message, request,
     ) = result  # fmt: skip
     written: dict[str, Any] = {
         "id": id_,
@@ -36,9 +37,17 @@ def document(result: Result) -> dict[str, Any]:
         "completion_tokens": completion_tokens,
         "model": model,
         "revision": revision,
+        "weights": weights,
+        "tokenizer": tokenizer,
         "engine": engine,
+        "engine_version": engine_version,
+        "backend": backend,
         "dtype": dtype,
+        "device": device,
+        "hardware": hardware,
         "worker": worker,
+        "seed": seed,
+        "params": params and orjson.Fragment(params),  # stored as JSON: not parsed again
         "attempts": attempts,
         "started_at": iso(started_at),
         "finished_at": iso(finished_at),

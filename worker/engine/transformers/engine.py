@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from threading import Lock
 
+import torch
 import transformers
 
 from db.errors import EngineError, ModelLoadError
@@ -34,7 +35,7 @@ from worker.engine.transformers.apart import apart
 from worker.engine.transformers.backend import Backend, traits, why_not_continuous
 from worker.engine.transformers.continuation import Continuation
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
-from worker.engine.transformers.loading import LoadedModel, load
+from worker.engine.transformers.loading import LoadedModel, hardware, load
 from worker.engine.transformers.prompt import Prompt, Prompter
 from worker.engine.transformers.static import StaticBackend
 
@@ -109,7 +110,7 @@ class TransformersEngine:
         bounds = [one for one in (loaded.context_length, backend.longest) if one is not None]
         return EngineInfo(
             engine="transformers",
-            engine_version=transformers.__version__,
+            engine_version=f"{transformers.__version__}, torch {torch.__version__}",
             model=self._config.model,
             revision=loaded.revision,
             device=str(loaded.device),
@@ -118,6 +119,9 @@ class TransformersEngine:
             capacity=backend.capacity,
             kv_tokens=backend.kv_tokens,
             context_length=min(bounds, default=None),
+            backend=backend.name,
+            hardware=hardware(loaded.device),
+            folder=loaded.folder,
         )
 
     def submit(self, request: Request, on_done: OnDone) -> None:

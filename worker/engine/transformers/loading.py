@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import platform
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import huggingface_hub
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -47,6 +49,8 @@ class LoadedModel:
     tokenizer: Any
     device: torch.device
     revision: str | None
+    #: Where its files lie; None where the hub's cache does not tell.
+    folder: Path | None
     #: Tokens of prompt and text together; None: no limit. Of an encoder-decoder: of the prompt.
     context_length: int | None
     #: Ids that end a text.
@@ -94,11 +98,13 @@ def load(config: EngineConfig) -> LoadedModel:
         _check_complete(config.model, report)
         model = model.to(device).eval()
     tokenizer = _tokenizer(config, options)
+    revision = _revision(config.model, shape)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         device=device,
-        revision=_revision(config.model, shape),
+        revision=revision,
+        folder=_folder(config.model, revision),
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(model, tokenizer),
     )
@@ -122,6 +128,13 @@ def pick_device(name: str) -> torch.device:
             )
             raise SettingsError(f"device '{name}' is not there: {seen}; use --device auto")
     return device
+
+
+def hardware(device: torch.device) -> str:
+    """What computes: a GPU's name, or a processor's kind and the instructions that torch uses."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def context_length(shape: Any, tokenizer: Any) -> int | None:
@@ -202,6 +215,14 @@ def _revision(model: str, shape: Any) -> str | None:
         return folder_digest(folder)
     commit = getattr(shape, "_commit_hash", None)
     return None if commit is None else str(commit)
+
+
+def _folder(model: str, revision: str | None) -> Path | None:
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    found = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _check_folder(model: str) -> None:

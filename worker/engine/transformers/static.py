@@ -43,6 +43,8 @@ def pick_batch(pending: Sequence[Continuation], size: int, same_length: bool) ->
 class StaticBackend:
     """One thread that runs one padded batch after the other."""
 
+    name = "static"
+
     def __init__(
         self, loaded: LoadedModel, config: EngineConfig, token_text: Callable[[int], str]
     ) -> None:
