@@ -170,7 +170,7 @@ def _answer(environment: Mapping[str, str], order: Mapping[str, Any]) -> dict[st
             process.kill()
             process.wait()
         if not answer:
-            reason = _last_line(said) or how_it_ended(code)
+            reason = _last_line(said) or f"it {how_it_ended(code)}"
             raise UsageError(f"the engine's process could not go on: {reason}")
     told: dict[str, Any] = orjson.loads(answer)
     return told

@@ -55,7 +55,7 @@ class Fingerprint:
     def wait(self, seconds: float) -> None:
         """Let the thread come to its end, for so long at most."""
         if self._thread is not None:
-            self._thread.join(seconds)
+            self._thread.join(max(0.0, seconds))
 
     def _run(self, tell: Callable[[str], object]) -> None:
         digest = self.weights()

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TypeVar
@@ -106,10 +107,11 @@ class WorkerProcess:
             if returned:
                 what = count_of(returned, "unfinished chunk")
                 logger.info("handed back %s", what, extra={"action": "release"})
+            last = time.monotonic() + _LAST_WRITES
             self.mill.flusher.stop(_LAST_WRITES)
             self.mill.abandon()
-        if self._fingerprint is not None:
-            self._fingerprint.wait(_LAST_WRITES)
+            if self._fingerprint is not None:
+                self._fingerprint.wait(last - time.monotonic())
         for duty in self._duties:
             duty.stop()
         self._resources.close()
