@@ -98,13 +98,13 @@ def load(config: EngineConfig) -> LoadedModel:
         _check_complete(config.model, report)
         model = model.to(device).eval()
     tokenizer = _tokenizer(config, options)
-    revision = _revision(config.model, shape)
+    folder = _folder(config)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         device=device,
-        revision=revision,
-        folder=_folder(config.model, revision),
+        revision=_revision(config.model, folder),
+        folder=folder,
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(model, tokenizer),
     )
@@ -209,20 +209,22 @@ def _tokenizer(config: EngineConfig, options: dict[str, Any]) -> Any:
     return tokenizer
 
 
-def _revision(model: str, shape: Any) -> str | None:
-    folder = Path(model)
-    if folder.is_dir():
-        return folder_digest(folder)
-    commit = getattr(shape, "_commit_hash", None)
-    return None if commit is None else str(commit)
-
-
-def _folder(model: str, revision: str | None) -> Path | None:
-    folder = Path(model)
+def _folder(config: EngineConfig) -> Path | None:
+    """The model's own, or the snapshot in the hub's cache that was loaded just now."""
+    folder = Path(config.model)
     if folder.is_dir():
         return folder
-    found = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision)
+    found = huggingface_hub.try_to_load_from_cache(
+        config.model, "config.json", revision=config.revision
+    )
     return Path(found).parent if isinstance(found, str) else None
+
+
+def _revision(model: str, folder: Path | None) -> str | None:
+    """A digest of a folder of the user's; of a snapshot its commit, which names it."""
+    if folder is None:
+        return None
+    return folder_digest(folder) if Path(model).is_dir() else folder.name
 
 
 def _check_folder(model: str) -> None:
