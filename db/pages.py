@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from db.recipe import Recipes
 from db.records import Result
 from db.states import JobState
 
 _STATES = {state.value: state for state in JobState}
 #: The place of a worker's key in a row.
 WORKER = 9
-#: Columns of a row behind the worker's: attempts, two times, the error's two, the request.
+#: Columns of a row behind the line's parameters: attempts, times, the error's two, the request.
 _REST = 6
 
 
@@ -55,8 +56,14 @@ class Maker(NamedTuple):
     """Of a worker, what its results say."""
 
     revision: str | None
+    weights: str | None
+    tokenizer: str | None
     engine: str | None
+    engine_version: str | None
+    backend: str | None
     dtype: str | None
+    device: str | None
+    hardware: str | None
     name: str | None
 
 
@@ -68,13 +75,14 @@ class StoredPage(Page):
     model: str
     #: By the worker's key; None: no worker has done anything for it.
     makers: Mapping[int | None, Maker]
+    recipes: Recipes
     rows: Sequence[tuple[Any, ...]]
 
     @property
     def columns(self) -> tuple[Sequence[Any], ...]:
         (
             line, custom_id, state, sample, text, finish_reason, prompt_tokens, completion_tokens,
-            logprobs, worker, *rest,
+            logprobs, worker, overrides, *rest,
         ) = zip(*self.rows, strict=True)  # fmt: skip
         if len(rest) < _REST:  # the request was not asked for
             rest.append((None,) * len(line))
@@ -92,8 +100,15 @@ class StoredPage(Page):
             logprobs,
             (self.model,) * len(line),
             *zip(*[self.makers[one] for one in worker], strict=True),
+            *zip(*map(self._recipe, worker, line, overrides), strict=True),
             *rest,
         )
+
+    def _recipe(
+        self, worker: int | None, line: int, overrides: str | None
+    ) -> tuple[int | None, str | None]:
+        """Seed and parameters of what a worker has done."""
+        return (None, None) if worker is None else self.recipes.of(line, overrides)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -8,6 +8,7 @@ that offers the nearest valid one.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import reprlib
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ class SamplingParams(BaseModel):
     #: The whole text matches this regular expression (the syntax of Rust's `regex`).
     regex: Annotated[str, Field(min_length=1, max_length=100_000)] | None = None
     #: The text is one of these.
-    choice: Annotated[tuple[ChoiceText, ...], Field(min_length=1, max_length=10_000)] = ()
+    choice: Annotated[tuple[ChoiceText, ...], Field(min_length=1, max_length=10_000)] | None = None
     #: The text follows this grammar, in Lark's notation or llama.cpp's GBNF.
     grammar: Annotated[str, Field(min_length=1, max_length=1_000_000)] | None = None
 
@@ -91,7 +92,9 @@ class SamplingParams(BaseModel):
         if isinstance(values.get("stop"), str):
             values["stop"] = (values["stop"],)
         for name, members in _LISTS:
-            value = values.get(name, ())
+            value = values.get(name)
+            if value is None:
+                continue
             if isinstance(value, list):
                 values[name] = tuple(value)
             elif not isinstance(value, tuple):
@@ -174,6 +177,22 @@ def normalise(
 def merge(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> SamplingParams:
     """Batch defaults under a line's overrides; both as `normalise` returned them."""
     return _validate(_merged(defaults, overrides))
+
+
+def in_force(params: SamplingParams) -> dict[str, Any]:
+    """What a text was made with: each parameter that has a value, defaults included.
+
+    Without the seed, which a job may also have from `seed_of`.
+    """
+    given = params.model_dump(mode="json", exclude={"seed"}, exclude_none=True)
+    unlimited = params.max_tokens is None and params.max_length is None
+    return {"max_tokens": DEFAULT_MAX_TOKENS, **given} if unlimited else given
+
+
+def seed_of(batch_uid: str, line: int) -> int:
+    """The seed of a job that has none of its own: the same on every attempt and every worker."""
+    digest = hashlib.blake2b(f"{batch_uid}-{line}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -32,18 +32,18 @@ class Structure:
 def structure(
     response_format: Mapping[str, Any] | None,
     regex: str | None,
-    choice: tuple[str, ...],
+    choice: tuple[str, ...] | None,
     grammar: str | None,
 ) -> Structure | None:
     """What was asked for; None: any text. Raises ValueError for two at once or a bad format."""
-    if response_format is None and regex is None and not choice and grammar is None:
+    if response_format is None and regex is None and choice is None and grammar is None:
         return None
     asked = [
         one
         for one in (
             _format(response_format) if response_format is not None else None,
             Structure("regex", regex) if regex is not None else None,
-            Structure("choice", json.dumps(choice)) if choice else None,
+            Structure("choice", json.dumps(choice)) if choice is not None else None,
             Structure("grammar", grammar) if grammar is not None else None,
         )
         if one is not None

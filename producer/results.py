@@ -57,4 +57,8 @@ class Results:
             import pandas as pd
         except ImportError as error:
             raise UsageError("pandas is not installed: pip install 'promptmill[pandas]'") from error
-        return pd.DataFrame([result._asdict() for result in self], columns=Result._fields)
+        found = list(self)
+        frame = pd.DataFrame([result._asdict() for result in found], columns=Result._fields)
+        # Beside a missing one pandas would take them for floats, which lose their last digits.
+        frame["seed"] = pd.array([result.seed for result in found], dtype="Int64")
+        return frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import orjson
@@ -10,6 +9,7 @@ import orjson
 from db.errors import ParameterError
 from db.queries.outcomes import JobOutcome, SampleRow
 from db.records import ClaimedJob
+from db.sampling import seed_of
 from db.states import JobState
 from worker.engine.protocol import Cancelled, Completed, Failed, Outcome, Request, TokenLogprob
 from worker.run import Run
@@ -30,12 +30,6 @@ def to_request(run: Run, job: ClaimedJob) -> Request | Failed:
         prompt=stored.get("prompt"),
         messages=stored.get("messages"),
     )
-
-
-def seed_of(batch_uid: str, line: int) -> int:
-    """The seed of a job that has none of its own: the same on every attempt and every worker."""
-    digest = hashlib.blake2b(f"{batch_uid}-{line}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def to_outcome(

@@ -8,10 +8,12 @@ from contextlib import closing
 from functools import partial
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, select
+import orjson
+from sqlalchemy import Connection, Select, literal_column, select
 
 from db.database import Database, allow_silence
 from db.pages import WORKER, Maker, Page, StoredPage
+from db.recipe import Recipes
 from db.records import Batch, Result
 from db.schema import jobs, results, workers
 from db.states import JOB_TERMINAL, JobState
@@ -19,6 +21,15 @@ from db.states import JOB_TERMINAL, JobState
 Order = Literal["finished", "input"]
 
 _Rows = list[tuple[Any, ...]]
+
+#: JSON of a line's own parameters. Parsed only where there are some: inside of a text, this
+#: mark has its quotes escaped.
+_OVERRIDES = {
+    "postgresql": """CASE WHEN strpos(jobs.request, '"params":') > 0
+        THEN (jobs.request::json -> 'params')::text END""",
+    "sqlite": """CASE WHEN instr(jobs.request, '"params":') > 0
+        THEN json_extract(jobs.request, '$.params') END""",
+}
 
 #: Rows fetched at once.
 _FETCH = 2_000
@@ -54,7 +65,8 @@ def pages(
     with_request: bool = False,
 ) -> Generator[Page]:
     """The same in columns, for those who take many records at once."""
-    query = _query(batch.key, failed_only=failed_only, with_request=with_request)
+    overrides = _OVERRIDES[database.dialect]
+    query = _query(batch.key, overrides, failed_only=failed_only, with_request=with_request)
     if order == "input":
         query = query.order_by(jobs.c.line, results.c.sample)
     else:
@@ -64,13 +76,14 @@ def pages(
         with closing(_cursor(connection, query)) as cursor:
             # Later than the snapshot of the rows, so that it has every worker that they name.
             makers = _makers(connection)
+            recipes = Recipes(batch.id, orjson.dumps(dict(batch.params)))
             fetch = partial(cursor.fetchmany, _FETCH)
             for rows in _fetched(connection, fetch):
                 for start in range(0, len(rows), _PAGE):
                     some = rows[start : start + _PAGE]
                     # Of all workers that there ever were, these few travel with the page.
                     its = {key: makers[key] for key in {row[WORKER] for row in some}}
-                    yield StoredPage(batch.id, batch.model, its, some)
+                    yield StoredPage(batch.id, batch.model, its, recipes, some)
 
 
 def _cursor(connection: Connection, query: Select[Any]) -> Any:
@@ -97,12 +110,12 @@ def _ahead(fetch: Callable[[], _Rows]) -> Iterator[_Rows]:
             yield rows
 
 
-def _query(key: int, *, failed_only: bool, with_request: bool) -> Select[Any]:
+def _query(key: int, overrides: str, *, failed_only: bool, with_request: bool) -> Select[Any]:
     columns: list[Any] = [
         jobs.c.line, jobs.c.custom_id, jobs.c.state, results.c.sample, results.c.text,
         results.c.finish_reason, jobs.c.prompt_tokens, results.c.completion_tokens,
-        results.c.logprobs, jobs.c.worker_id, jobs.c.attempts, jobs.c.started_at,
-        jobs.c.finished_at, jobs.c.error_code, jobs.c.error_message,
+        results.c.logprobs, jobs.c.worker_id, literal_column(overrides), jobs.c.attempts,
+        jobs.c.started_at, jobs.c.finished_at, jobs.c.error_code, jobs.c.error_message,
     ]  # fmt: skip
     if with_request:
         columns.append(jobs.c.request)
@@ -119,8 +132,6 @@ def _query(key: int, *, failed_only: bool, with_request: bool) -> Select[Any]:
 
 def _makers(connection: Connection) -> dict[int | None, Maker]:
     """What a result says of each worker; None: no worker has done anything for it."""
-    query = select(
-        workers.c.id, workers.c.revision, workers.c.engine, workers.c.dtype, workers.c.name
-    )
+    query = select(workers.c.id, *(workers.c[name] for name in Maker._fields))
     made = {row.id: Maker(*row[1:]) for row in connection.execute(query)}
-    return {None: Maker(None, None, None, None), **made}
+    return {None: Maker(*[None] * len(Maker._fields)), **made}

@@ -17,8 +17,9 @@ from producer.export.fields import duration, iso, request_of
 
 COLUMNS = (
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
-    "completion_tokens", "logprobs", "model", "revision", "engine", "dtype", "worker", "attempts",
-    "started_at", "finished_at", "seconds", "error_code", "error_message", "prompt",
+    "completion_tokens", "logprobs", "model", "revision", "weights", "tokenizer", "engine",
+    "engine_version", "backend", "dtype", "device", "hardware", "worker", "seed", "params",
+    "attempts", "started_at", "finished_at", "seconds", "error_code", "error_message", "prompt",
 )  # fmt: skip
 
 #: What a spreadsheet takes for the start of a formula, at the start of a cell.
@@ -68,9 +69,17 @@ def _cells(result: Result) -> list[Cell]:
         result.logprobs,
         result.model,
         result.revision,
+        result.weights,
+        result.tokenizer,
         result.engine,
+        result.engine_version,
+        result.backend,
         result.dtype,
+        result.device,
+        result.hardware,
         result.worker,
+        result.seed,
+        result.params,
         result.attempts,
         iso(result.started_at),
         iso(result.finished_at),

@@ -40,8 +40,9 @@ def page_lines(page: Page) -> bytes:
     # All at once: a field by its name takes longer.
     (
         id_, _, line, custom_id, state, sample, text, finish_reason, prompt_tokens,
-        completion_tokens, logprobs, model, revision, engine, dtype, worker, attempts,
-        started_at, finished_at, error_code, error_message, request,
+        completion_tokens, logprobs, model, revision, weights, tokenizer, engine, engine_version,
+        backend, dtype, device, hardware, worker, seed, params, attempts, started_at,
+        finished_at, error_code, error_message, request,
     ) = page.columns  # fmt: skip
     template, cells = b"", []
     for opening, column in (
@@ -56,9 +57,17 @@ def page_lines(page: Page) -> bytes:
         (b',"completion_tokens":', _json_or_same(completion_tokens)),
         (b',"model":', _json_or_same(model)),
         (b',"revision":', _json_or_same(revision)),
+        (b',"weights":', _json_or_same(weights)),
+        (b',"tokenizer":', _json_or_same(tokenizer)),
         (b',"engine":', _json_or_same(engine)),
+        (b',"engine_version":', _json_or_same(engine_version)),
+        (b',"backend":', _json_or_same(backend)),
         (b',"dtype":', _json_or_same(dtype)),
+        (b',"device":', _json_or_same(device)),
+        (b',"hardware":', _json_or_same(hardware)),
         (b',"worker":', _json_or_same(worker)),
+        (b',"seed":', _json_or_same(seed)),
+        (b',"params":', _stored(params)),
         (b',"attempts":', _json_or_same(attempts)),
         (b',"started_at":', _json_or_same([iso(one) for one in started_at])),
         (b',"finished_at":', _json_or_same([iso(one) for one in finished_at])),
@@ -98,6 +107,14 @@ def _errors(codes: Sequence[str | None], messages: Sequence[str | None]) -> byte
         orjson.dumps(code and {"code": code, "message": message})
         for code, message in zip(codes, messages, strict=True)
     ]
+
+
+def _stored(column: Sequence[str | None]) -> bytes | _Cells:
+    """Stored as JSON: not parsed again."""
+    first = column[0]
+    if column.count(first) == len(column):
+        return b"null" if first is None else first.encode()
+    return [b"null" if one is None else one.encode() for one in column]
 
 
 def _logprobs(column: Sequence[str | None]) -> bytes | _Cells:

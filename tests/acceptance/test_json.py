@@ -22,7 +22,8 @@ BATCH_KEYS = {
 }  # fmt: skip
 JOB_KEYS = {
     "id", "object", "batch", "line", "custom_id", "state", "attempts", "worker", "started_at",
-    "finished_at", "tokens", "request", "samples", "error", "history",
+    "finished_at", "tokens", "request", "samples", "seed", "params",
+    "provenance", "error", "history",
 }  # fmt: skip
 WORKER_KEYS = {
     "name", "host", "pid", "queue", "engine", "model", "revision", "device", "dtype",
@@ -31,7 +32,8 @@ WORKER_KEYS = {
 }  # fmt: skip
 RESULT_KEYS = {
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
-    "completion_tokens", "model", "revision", "engine", "dtype", "worker", "attempts",
+    "completion_tokens", "model", "revision", "weights", "tokenizer", "engine", "engine_version",
+    "backend", "dtype", "device", "hardware", "worker", "seed", "params", "attempts",
     "started_at", "finished_at", "seconds", "error",
 }  # fmt: skip
 

@@ -232,7 +232,7 @@ STRUCTURES: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "json_schema"}}, "a json_schema has the form"),
     ({"regex": "[a"}, "the regular expression can't be followed"),
     ({"grammar": "start: b"}, "the grammar can't be followed"),
-    ({"choice": []}, "at least 1"),
+    ({"choice": []}, "at least 1 item"),
     ({"choice": "yes"}, "a list of strings"),
     ({"choice": ["a"], "regex": "b"}, "give one of response_format, regex, choice and grammar"),
 ]

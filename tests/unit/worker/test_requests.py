@@ -9,9 +9,10 @@ import pytest
 
 from db.queries.outcomes import JobOutcome
 from db.records import Claim, ClaimedJob
+from db.sampling import seed_of
 from db.states import JobState
 from worker.engine.protocol import Cancelled, Completed, Failed, Request, Sample, TokenLogprob
-from worker.requests import backoff, seed_of, storable, to_outcome, to_request
+from worker.requests import backoff, storable, to_outcome, to_request
 from worker.run import Run
 
 

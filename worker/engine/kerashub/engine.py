@@ -65,5 +65,7 @@ class KerasEngine(AnsweringEngine):
             parameters=loaded.model.count_params(),
             capacity=backend.capacity,
             context_length=loaded.context_length,
+            backend=self._framework,
+            folder=loaded.folder,
         )
         return Started(prompter, admission, backend), info

@@ -48,6 +48,8 @@ class LoadedModel:
     device: Device
     dtype: str
     revision: str | None
+    #: Where its files lie.
+    folder: Path
     #: Tokens of prompt and text together; None: no limit.
     context_length: int | None
     #: Ids that end a text.
@@ -83,7 +85,8 @@ def load(config: EngineConfig, framework: str, *, insist: bool) -> LoadedModel:
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
-        revision=revision(config.model, shape),
+        revision=revision(config.model, folder),
+        folder=folder,
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(ends, tokenizer),
     )

@@ -34,6 +34,8 @@ class Progress:
 class Backend(Protocol):
     """Turns continuations into done ones. Every method may be called from any thread."""
 
+    #: Which one it is, for whoever asks what made a text.
+    name: str
     #: Samples that run at once, at most; falls after running out of memory.
     capacity: int
     #: Tokens that the KV cache holds in all, and of one sample (prompt and text) at most;

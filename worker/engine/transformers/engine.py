@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import torch
 import transformers
 
 from db.errors import ModelLoadError
@@ -14,7 +15,7 @@ from worker.engine.transformers.answering import AnsweringEngine, Started
 from worker.engine.transformers.backend import Backend, traits, why_not_continuous
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
 from worker.engine.transformers.guide import Guides
-from worker.engine.transformers.loading import LoadedModel, load
+from worker.engine.transformers.loading import LoadedModel, hardware, load
 from worker.engine.transformers.prompt import Prompter
 from worker.engine.transformers.static import StaticBackend
 
@@ -54,7 +55,7 @@ class TransformersEngine(AnsweringEngine):
         bounds = [one for one in (loaded.context_length, backend.longest) if one is not None]
         info = EngineInfo(
             engine="transformers",
-            engine_version=transformers.__version__,
+            engine_version=f"{transformers.__version__}, torch {torch.__version__}",
             model=self._config.model,
             revision=loaded.revision,
             device=str(loaded.device),
@@ -63,6 +64,9 @@ class TransformersEngine(AnsweringEngine):
             capacity=backend.capacity,
             kv_tokens=backend.kv_tokens,
             context_length=min(bounds, default=None),
+            backend=backend.name,
+            hardware=hardware(loaded.device),
+            folder=loaded.folder,
         )
         return Started(prompter, admission, backend), info
 

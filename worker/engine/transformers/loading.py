@@ -7,8 +7,10 @@ one line that says what was wrong and what to do.
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -24,6 +26,7 @@ from worker.engine.transformers.metadata import (
     check_folder,
     context_length,
     end_ids,
+    folder_of,
     load_tokenizer,
     one_line,
     revision,
@@ -47,6 +50,8 @@ class LoadedModel:
     tokenizer: Any
     device: torch.device
     revision: str | None
+    #: Where its files lie; None where the hub's cache does not tell.
+    folder: Path | None
     #: Tokens of prompt and text together; None: no limit. Of an encoder-decoder: of the prompt.
     context_length: int | None
     #: Ids that end a text.
@@ -94,11 +99,13 @@ def load(config: EngineConfig) -> LoadedModel:
         _check_complete(config.model, report)
         model = model.to(device).eval()
     tokenizer = load_tokenizer(config)
+    folder = folder_of(config)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         device=device,
-        revision=revision(config.model, shape),
+        revision=revision(config.model, folder),
+        folder=folder,
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(model, tokenizer),
     )
@@ -122,6 +129,13 @@ def pick_device(name: str) -> torch.device:
             )
             raise SettingsError(f"device '{name}' is not there: {seen}; use --device auto")
     return device
+
+
+def hardware(device: torch.device) -> str:
+    """What computes: a GPU's name, or a processor's kind and the instructions that torch uses."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _model_class(shape: Any) -> Any:

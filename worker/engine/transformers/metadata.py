@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import transformers
 
 from db.errors import ModelLoadError
@@ -79,13 +80,22 @@ def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset()
 
 
-def revision(model: str, shape: Any) -> str | None:
-    """The commit of a hub model, the digest of a folder."""
-    folder = Path(model)
+def folder_of(config: EngineConfig) -> Path | None:
+    """The model's own, or the snapshot in the hub's cache that was loaded just now."""
+    folder = Path(config.model)
     if folder.is_dir():
-        return folder_digest(folder)
-    commit = getattr(shape, "_commit_hash", None)
-    return None if commit is None else str(commit)
+        return folder
+    found = huggingface_hub.try_to_load_from_cache(
+        config.model, "config.json", revision=config.revision
+    )
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def revision(model: str, folder: Path | None) -> str | None:
+    """A digest of a folder of the user's; of a snapshot its commit, which names it."""
+    if folder is None:
+        return None
+    return folder_digest(folder) if Path(model).is_dir() else folder.name
 
 
 def folder_digest(folder: Path) -> str:

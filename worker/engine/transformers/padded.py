@@ -34,6 +34,8 @@ def pick_batch(pending: Sequence[Continuation], size: int, same_length: bool) ->
 class PaddedBackend(ABC):
     """One thread that runs one padded batch after the other."""
 
+    name = "static"
+
     def __init__(self, config: EngineConfig, *, on_cpu: bool, same_length: bool = False) -> None:
         """`same_length`: the model's prompts can't be padded."""
         self.progress = Progress()
