@@ -26,9 +26,9 @@ from worker.engine.transformers.metadata import (
     end_ids,
     load_tokenizer,
     one_line,
-    revision,
+    revision_of,
     silence,
-    why_not,
+    why_not_loaded,
 )
 from worker.engine.transformers.weight_files import check_weights
 
@@ -98,7 +98,7 @@ def load(config: EngineConfig) -> LoadedModel:
         model=model,
         tokenizer=tokenizer,
         device=device,
-        revision=revision(config.model, shape),
+        revision=revision_of(config.model, shape),
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(model, tokenizer),
     )
@@ -164,4 +164,4 @@ def _translated(config: EngineConfig) -> Iterator[None]:
             f"model '{config.model}' can't be loaded: {one_line(error)}"
         ) from error
     except (*LOAD_ERRORS, SafetensorError, UnpicklingError) as error:
-        raise ModelLoadError(why_not(config, error)) from error
+        raise ModelLoadError(why_not_loaded(config, error)) from error

@@ -79,7 +79,7 @@ def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset()
 
 
-def revision(model: str, shape: Any) -> str | None:
+def revision_of(model: str, shape: Any) -> str | None:
     """The commit of a hub model, the digest of a folder."""
     folder = Path(model)
     if folder.is_dir():
@@ -106,7 +106,7 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def why_not(config: EngineConfig, error: Exception) -> str:
+def why_not_loaded(config: EngineConfig, error: Exception) -> str:
     """For people: why one of LOAD_ERRORS, or a worse one, came, and what to do."""
     text = str(error)
     if "trust_remote_code" in text:
