@@ -27,9 +27,9 @@ from worker.engine.transformers.metadata import (
     end_ids,
     load_tokenizer,
     one_line,
-    revision,
+    revision_of,
     silence,
-    why_not,
+    why_not_loaded,
 )
 from worker.engine.transformers.weight_files import check_weights
 
@@ -85,7 +85,7 @@ def load(config: EngineConfig, framework: str, *, insist: bool) -> LoadedModel:
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
-        revision=revision(config.model, folder),
+        revision=revision_of(config.model, folder),
         folder=folder,
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(ends, tokenizer),
@@ -145,7 +145,7 @@ def _translated(config: EngineConfig) -> Iterator[None]:
                 f"model '{config.model}' does not fit in the memory of device '{config.device}': "
                 "use a smaller model, dtype bfloat16 or a larger device"
             ) from error
-        raise ModelLoadError(why_not(config, error)) from error
+        raise ModelLoadError(why_not_loaded(config, error)) from error
     except Exception as error:
         # TensorFlow's errors have no base of Python's own.
         raise ModelLoadError(

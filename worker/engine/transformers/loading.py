@@ -29,9 +29,9 @@ from worker.engine.transformers.metadata import (
     folder_of,
     load_tokenizer,
     one_line,
-    revision,
+    revision_of,
     silence,
-    why_not,
+    why_not_loaded,
 )
 from worker.engine.transformers.weight_files import check_weights
 
@@ -104,7 +104,7 @@ def load(config: EngineConfig) -> LoadedModel:
         model=model,
         tokenizer=tokenizer,
         device=device,
-        revision=revision(config.model, folder),
+        revision=revision_of(config.model, folder),
         folder=folder,
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(model, tokenizer),
@@ -178,4 +178,4 @@ def _translated(config: EngineConfig) -> Iterator[None]:
             f"model '{config.model}' can't be loaded: {one_line(error)}"
         ) from error
     except (*LOAD_ERRORS, SafetensorError, UnpicklingError) as error:
-        raise ModelLoadError(why_not(config, error)) from error
+        raise ModelLoadError(why_not_loaded(config, error)) from error

@@ -91,7 +91,7 @@ def folder_of(config: EngineConfig) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def revision(model: str, folder: Path | None) -> str | None:
+def revision_of(model: str, folder: Path | None) -> str | None:
     """A digest of a folder of the user's; of a snapshot its commit, which names it."""
     if folder is None:
         return None
@@ -116,7 +116,7 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def why_not(config: EngineConfig, error: Exception) -> str:
+def why_not_loaded(config: EngineConfig, error: Exception) -> str:
     """For people: why one of LOAD_ERRORS, or a worse one, came, and what to do."""
     text = str(error)
     if "trust_remote_code" in text:

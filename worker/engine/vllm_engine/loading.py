@@ -178,9 +178,10 @@ def _stored_dtype(shape: Any) -> str:
 def _info(planned: Plan, made: Any) -> EngineInfo:
     from vllm import __version__
 
-    from worker.engine.transformers.metadata import revision
+    from worker.engine.transformers.metadata import folder_of, revision_of
 
     config = planned.config
+    folder = folder_of(config)
     devices = made.parallel_config.tensor_parallel_size
     device = planned.there if config.device == "auto" else config.device
     longest = made.model_config.max_model_len
@@ -188,26 +189,16 @@ def _info(planned: Plan, made: Any) -> EngineInfo:
         engine="vllm",
         engine_version=__version__,
         model=config.model,
-        revision=revision(config.model, planned.shape),
+        revision=revision_of(config.model, folder),
+        folder=folder,
+        backend="vllm",
         device=device if devices == 1 else f"{device} x {devices}",
         dtype=str(made.model_config.dtype).removeprefix("torch."),
-        parameters=_parameters(_folder(planned)),
+        parameters=_parameters(folder),
         capacity=made.scheduler_config.max_num_seqs,
         kv_tokens=made.cache_config.kv_cache_size_tokens,
         context_length=min(planned.context_length, longest),
     )
-
-
-def _folder(planned: Plan) -> Path | None:
-    """Where the checkpoint's files lie on this machine."""
-    model = planned.config.model
-    if Path(model).is_dir():
-        return Path(model)
-    from huggingface_hub import try_to_load_from_cache
-
-    commit = getattr(planned.shape, "_commit_hash", None)
-    found = try_to_load_from_cache(model, "config.json", revision=commit)
-    return Path(found).parent if isinstance(found, str) else None
 
 
 def _parameters(folder: Path | None) -> int:
@@ -224,11 +215,11 @@ def _parameters(folder: Path | None) -> int:
 
 
 def _why(config: EngineConfig, error: Exception) -> str:
-    from worker.engine.transformers.metadata import why_not
+    from worker.engine.transformers.metadata import why_not_loaded
 
     if "initialization failed" in str(error):
         return (
             f"model '{config.model}' can't be loaded: vLLM's process ended while it started; its "
             "own log, above, says why"
         )
-    return why_not(config, error)
+    return why_not_loaded(config, error)
