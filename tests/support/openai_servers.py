@@ -66,7 +66,10 @@ def vllm_serve(checkpoint: Path, folder: Path) -> Iterator[tuple[str, str]]:
         *("--model", str(checkpoint), "--host", "127.0.0.1", "--port", str(port)),
         *("--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8"),
         *("--kv-cache-memory-bytes", str(2**27)),
-        *("--structured-outputs-config", json.dumps({"backend": "guidance"})),
+        *(
+            "--structured-outputs-config",
+            json.dumps({"backend": "guidance", "disable_any_whitespace": True}),
+        ),
     ]
     with _running(arguments, port, folder):
         yield f"http://127.0.0.1:{port}/v1", str(checkpoint)

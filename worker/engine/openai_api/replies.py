@@ -179,9 +179,21 @@ def _logprobs(found: Any, alternatives: int) -> tuple[TokenLogprob, ...] | None:
     tokens, values = found["tokens"], found["token_logprobs"]
     tops = found.get("top_logprobs") or [None] * len(tokens)
     return tuple(
-        TokenLogprob(str(token), NO_ID, float(value), _best((top or {}).items(), alternatives))
+        TokenLogprob(
+            str(token), NO_ID, float(value), _best(_with(top or {}, token, value), alternatives)
+        )
         for token, value, top in zip(tokens, values, tops, strict=True)
     )
+
+
+def _with(top: Mapping[str, float], token: str, value: float) -> list[tuple[str, float]]:
+    """The alternatives, named by their texts: of two with one text only one was told.
+
+    So a likelier one of the chosen token's text is the chosen token.
+    """
+    if token in top and top[token] < value:
+        return [*((one, other) for one, other in top.items() if one != token), (token, value)]
+    return list(top.items())
 
 
 def _chat_token(one: Mapping[str, Any], alternatives: int) -> TokenLogprob:

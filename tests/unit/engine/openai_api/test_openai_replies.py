@@ -175,3 +175,15 @@ def test_given_logprobs_that_did_not_come_when_made_then_the_request_fails() -> 
     assert isinstance(made, Failed)
     assert made.code == "unsupported_parameter"
     assert "logprobs" in made.message
+
+
+def test_given_two_alternatives_of_one_text_when_read_then_the_chosen_one_keeps_its_own() -> None:
+    """As of a tokenizer whose bytes all read as the replacement character."""
+    logprobs = {
+        "tokens": ["?"],
+        "token_logprobs": [-0.5],
+        "top_logprobs": [{"?": -2.0, "a": -1.0}],
+    }
+    found = read(_body(_text("?", logprobs=logprobs)), 2).choices[0].logprobs
+    assert found is not None
+    assert [(text, value) for text, _, value in found[0].top] == [("?", -0.5), ("a", -1.0)]
