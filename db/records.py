@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from db.modes import Mode
 from db.states import BATCH_TERMINAL, BatchState, JobState
+from db.vectors import Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Batch:
     digest: str | None
     #: When its unfinished jobs expire; None: never.
     expires_at: float | None = None
+    #: What is asked of the model.
+    mode: Mode = Mode.GENERATE
 
     @property
     def done(self) -> int:
@@ -114,6 +119,15 @@ class Result(NamedTuple):
     error_message: str | None
     #: JSON of the request; None unless asked for.
     request: str | None = None
+    #: Of a score: of all its tokens (`completion_tokens`) together, in nats.
+    logprob: float | None = None
+    #: Of an embedding: float32 numbers.
+    embedding: Vector | None = None
+
+    @property
+    def perplexity(self) -> float | None:
+        """Of a score: e to the mean negative log-probability of a token."""
+        return perplexity(self.logprob, self.completion_tokens)
 
 
 class ClaimedJob(NamedTuple):
@@ -123,6 +137,16 @@ class ClaimedJob(NamedTuple):
     #: JSON, as stored.
     request: str
     attempts: int
+
+
+def perplexity(logprob: float | None, tokens: int | None) -> float | None:
+    """Of `tokens` tokens with this log-probability together; infinite where it is too large."""
+    if logprob is None or not tokens:
+        return None
+    try:
+        return math.exp(-logprob / tokens)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +161,7 @@ class Claim:
     jobs: tuple[ClaimedJob, ...]
     #: The database's clock at the claim (unix seconds).
     now: float
+    mode: Mode = Mode.GENERATE
 
 
 @dataclass(frozen=True, slots=True)

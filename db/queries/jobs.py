@@ -13,9 +13,10 @@ from db.errors import NotFoundError
 from db.ids import job_id
 from db.queries import attempts
 from db.queries.batches import get
-from db.records import Job
+from db.records import Job, perplexity
 from db.schema import chunks, jobs, results, workers
 from db.states import ChunkState, JobState
+from db.vectors import unpack
 
 #: The error code of a line that was no valid request: nothing that a retry could mend.
 INVALID = "invalid_request"
@@ -163,6 +164,8 @@ def _samples(connection: Connection, batch: int, line: int) -> list[dict[str, An
             results.c.finish_reason,
             results.c.completion_tokens,
             results.c.logprobs,
+            results.c.logprob,
+            results.c.embedding,
         )
         .where(results.c.batch_id == batch, results.c.line == line)
         .order_by(results.c.sample)
@@ -174,6 +177,15 @@ def _samples(connection: Connection, batch: int, line: int) -> list[dict[str, An
             "finish_reason": row.finish_reason,
             "completion_tokens": row.completion_tokens,
             "logprobs": orjson.loads(row.logprobs) if row.logprobs else None,
+            **_measured(row),
         }
         for row in found
     ]
+
+
+def _measured(row: AnyRow) -> dict[str, Any]:
+    """What only a score, or only an embedding, has."""
+    if row.logprob is not None:
+        ratio = perplexity(row.logprob, row.completion_tokens)
+        return {"logprob": row.logprob, "perplexity": ratio}
+    return {} if row.embedding is None else {"embedding": list(unpack(row.embedding))}

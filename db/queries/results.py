@@ -14,6 +14,7 @@ from db.database import Database, allow_silence
 from db.records import Batch, Result
 from db.schema import jobs, results, workers
 from db.states import JOB_TERMINAL, JobState
+from db.vectors import unpack
 
 Order = Literal["finished", "input"]
 
@@ -91,8 +92,9 @@ def _query(key: int, *, failed_only: bool, with_request: bool) -> Select[Any]:
     columns: list[Any] = [
         jobs.c.line, jobs.c.custom_id, jobs.c.state, results.c.sample, results.c.text,
         results.c.finish_reason, jobs.c.prompt_tokens, results.c.completion_tokens,
-        results.c.logprobs, jobs.c.worker_id, jobs.c.attempts, jobs.c.started_at,
-        jobs.c.finished_at, jobs.c.error_code, jobs.c.error_message,
+        results.c.logprobs, results.c.logprob, results.c.embedding, jobs.c.worker_id,
+        jobs.c.attempts, jobs.c.started_at, jobs.c.finished_at, jobs.c.error_code,
+        jobs.c.error_message,
     ]  # fmt: skip
     if with_request:
         columns.append(jobs.c.request)
@@ -128,8 +130,15 @@ def _result(
     prompt_tokens: int | None,
     completion_tokens: int | None,
     logprobs: str | None,
+    logprob: float | None,
+    embedding: bytes | None,
     worker: int | None,
-    *rest: Any,
+    attempts: int,
+    started_at: float | None,
+    finished_at: float | None,
+    error_code: str | None,
+    error_message: str | None,
+    request: str | None = None,
 ) -> Result:
     """A row of `_query`."""
     return Result(
@@ -146,5 +155,12 @@ def _result(
         logprobs,
         batch.model,
         *makers[worker],
-        *rest,
+        attempts,
+        started_at,
+        finished_at,
+        error_code,
+        error_message,
+        request,
+        logprob,
+        None if embedding is None else unpack(embedding),
     )

@@ -17,12 +17,14 @@ def lines(results: Iterable[Result]) -> Iterator[bytes]:
 
 
 def document(result: Result) -> dict[str, Any]:
-    """The keys are promises to programs; `logprobs` and the request only where there are any."""
+    """The keys are promises to programs; a score's, an embedding's, `logprobs` and
+    the request's only where there are any.
+    """
     # All at once: a field by its name takes longer.
     (
         id_, _, line, custom_id, state, sample, text, finish_reason, prompt_tokens,
         completion_tokens, logprobs, model, revision, engine, dtype, worker, attempts,
-        started_at, finished_at, error_code, error_message, request,
+        started_at, finished_at, error_code, error_message, request, logprob, embedding,
     ) = result  # fmt: skip
     written: dict[str, Any] = {
         "id": id_,
@@ -45,6 +47,10 @@ def document(result: Result) -> dict[str, Any]:
         "seconds": duration(started_at, finished_at),
         "error": error_code and {"code": error_code, "message": error_message},
     }
+    if logprob is not None:
+        written["logprob"], written["perplexity"] = logprob, result.perplexity
+    if embedding is not None:
+        written["embedding"] = embedding.tolist()
     if logprobs is not None:
         written["logprobs"] = orjson.Fragment(logprobs)  # stored as JSON: not parsed again
     if request is not None:
