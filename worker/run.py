@@ -50,7 +50,7 @@ class Run:
         self._ended = threading.Event()
 
     def params(self, overrides: Mapping[str, Any] | None) -> Params:
-        """The batch's parameters under a job's own; their kind is the mode's. Raises ParameterError.
+        """The batch's parameters under a job's own, of the mode's kind. Raises ParameterError.
 
         Most jobs of a chunk have the same: each different set is validated once.
         """

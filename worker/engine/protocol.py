@@ -62,7 +62,7 @@ Measurement = ScoreRequest | EmbedRequest
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One generated or scored token under the model's own distribution (before temperature), in nats."""
+    """One token under the model's own distribution (before temperature), in nats."""
 
     token: str
     token_id: int
