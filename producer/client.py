@@ -74,7 +74,8 @@ class Client:
 
         `source` is a path, URL or glob of a prompt file, or an iterable of prompts (text) and
         requests (mappings). `mode` is `generate`, `score` or `embed`. The same content under the
-        same `name` or `idempotency_key` gives the batch that exists. What is unfinished after `expires` (seconds, or a timedelta) expires.
+        same `name` or `idempotency_key` gives the batch that exists. What is unfinished after
+        `expires` (seconds, or a timedelta) expires.
         Raises InvalidInput with every bad line, and queues nothing then. Where the database or
         Redis is away, it waits for them, for `Settings.patience` seconds.
         """

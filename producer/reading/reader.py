@@ -54,8 +54,9 @@ def read(
     A source is a path, a glob, a URL or '-'. `defaults` are the batch's parameters as
     `db.sampling.normalise` returned them: a line's own are validated together with them.
     `format` overrides what the names say; `mode` is what they are read for. Raises UsageError
-    for a bad template or format and InputError for a source that isn't there, at once; InputError while reading for a file that
-    is empty, binary, cut off, or has not the template's columns.
+    for a bad template or format and InputError for a source that isn't there, at once;
+    InputError while reading for a file that is empty, binary, cut off, or has not the template's
+    columns.
     """
     parser = RequestParser(_template(template), defaults, max_prompt_bytes, mode)
     forced = None if format is None else formats.by_word(format)

@@ -14,6 +14,7 @@ from db.modes import Mode
 from producer.reading import Template, rawlines
 from producer.reading.csv_table import csv_items
 from producer.reading.jsonl import jsonl_items
+from producer.reading.keys import NAMES
 from producer.reading.lines import Flaw
 from producer.reading.plain import text_items
 from producer.reading.streams import decompress, peek
