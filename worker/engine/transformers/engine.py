@@ -23,6 +23,7 @@ from worker.engine.protocol import (
     EngineInfo,
     EngineStats,
     Failed,
+    Measurement,
     OnDone,
     Outcome,
     Request,
@@ -35,6 +36,7 @@ from worker.engine.transformers.backend import Backend, traits, why_not_continuo
 from worker.engine.transformers.continuation import Continuation
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
 from worker.engine.transformers.loading import LoadedModel, load
+from worker.engine.transformers.measurer import Measurer
 from worker.engine.transformers.prompt import Prompt, Prompter
 from worker.engine.transformers.static import StaticBackend
 
@@ -74,6 +76,7 @@ class _Started:
     prompter: Prompter
     admission: Admission
     backend: Backend
+    measurer: Measurer
 
 
 class TransformersEngine:
@@ -97,6 +100,7 @@ class TransformersEngine:
     def _start(self) -> EngineInfo:
         loaded = load(self._config)
         prompter = Prompter(loaded.tokenizer)
+        measurer = Measurer(loaded, self._config, prompter)
         backend = self._backend(loaded, prompter)
         admission = Admission(
             prompter=prompter,
@@ -105,7 +109,8 @@ class TransformersEngine:
             context_length=loaded.context_length,
             decoder_start_id=loaded.decoder_start_id if loaded.encoder_decoder else None,
         )
-        self._started = _Started(prompter, admission, backend)
+        measurer.start()
+        self._started = _Started(prompter, admission, backend, measurer)
         bounds = [one for one in (loaded.context_length, backend.longest) if one is not None]
         return EngineInfo(
             engine="transformers",
@@ -132,24 +137,36 @@ class TransformersEngine:
         elif isinstance(job, _Job):
             running.backend.submit(job.continuations)
 
+    def measure(self, request: Measurement, on_done: OnDone) -> None:
+        if self._closed:
+            on_done(request.id, Cancelled())
+        else:
+            self._running.measurer.measure(request, on_done)
+
     def cancel(self, request_id: str) -> None:
         with self._lock:
             job = self._jobs.pop(request_id, None)
             started = self._started
+        if started is not None:
+            started.measurer.cancel(request_id)
         if job is not None and started is not None:
             started.backend.cancel(job.continuations)
             job.answer(Cancelled())
 
     def stats(self) -> EngineStats:
-        backend = self._running.backend
+        backend, measurer = self._running.backend, self._running.measurer
         with self._lock:
             in_flight, prompt_tokens = len(self._jobs), self._prompt_tokens
-        stalled_for = time.monotonic() - backend.progress.last_step
+        in_flight += measurer.in_flight
+        # One model: while the one back-end has it, the other can only wait.
+        last_step = max(backend.progress.last_step, measurer.progress.last_step)
+        stalled_for = time.monotonic() - last_step
+        made = backend.progress.completion_tokens + measurer.progress.completion_tokens
         return EngineStats(
             in_flight=in_flight,
             capacity=backend.capacity,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=backend.progress.completion_tokens,
+            prompt_tokens=prompt_tokens + measurer.prompt_tokens,
+            completion_tokens=made,
             stalled_for=stalled_for if in_flight else 0.0,
         )
 
@@ -162,6 +179,7 @@ class TransformersEngine:
         for job in jobs:
             job.answer(Cancelled())
         if started is not None:
+            started.measurer.close()
             started.backend.cancel(one for job in jobs for one in job.continuations)
             started.backend.close()
 

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from db.errors import ModelLoadError, SettingsError
 from worker.engine.protocol import EngineConfig
 from worker.engine.transformers.memory import is_out_of_memory
+from worker.engine.transformers.turns import Turns
 from worker.engine.transformers.weight_files import check_weights
 
 _DTYPES = {
@@ -51,6 +52,8 @@ class LoadedModel:
     context_length: int | None
     #: Ids that end a text.
     end_ids: frozenset[int]
+    #: Whoever computes with the model takes one.
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def encoder_decoder(self) -> bool:
