@@ -47,6 +47,13 @@ class Batch:
         return self.succeeded + self.failed + self.cancelled + self.expired
 
     @property
+    def work_tokens(self) -> int:
+        """What its speed is told in: generated tokens, or all where none is generated."""
+        if self.mode is Mode.GENERATE:
+            return self.completion_tokens
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
     def run_count(self) -> int:
         """Jobs that were run to their end, well or not."""
         return self.succeeded + self.failed

@@ -15,6 +15,7 @@ def batch_document(batch: Batch) -> dict[str, Any]:
         "name": batch.name,
         "model": batch.model,
         "queue": batch.queue,
+        "mode": batch.mode,
         "state": batch.state,
         "priority": batch.priority,
         "params": batch.params,

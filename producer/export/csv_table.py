@@ -17,8 +17,9 @@ from producer.export.fields import duration, iso, request_of
 
 COLUMNS = (
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
-    "completion_tokens", "logprobs", "model", "revision", "engine", "dtype", "worker", "attempts",
-    "started_at", "finished_at", "seconds", "error_code", "error_message", "prompt",
+    "completion_tokens", "logprobs", "logprob", "perplexity", "embedding", "model", "revision",
+    "engine", "dtype", "worker", "attempts", "started_at", "finished_at", "seconds", "error_code",
+    "error_message", "prompt",
 )  # fmt: skip
 
 #: What a spreadsheet takes for the start of a formula, at the start of a cell.
@@ -66,6 +67,9 @@ def _cells(result: Result) -> list[Cell]:
         result.prompt_tokens,
         result.completion_tokens,
         result.logprobs,
+        result.logprob,
+        result.perplexity,
+        None if result.embedding is None else orjson.dumps(result.embedding.tolist()).decode(),
         result.model,
         result.revision,
         result.engine,

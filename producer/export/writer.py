@@ -7,7 +7,7 @@ from os import PathLike, fspath
 
 from db.records import Batch, Result
 from producer.export import csv_table, jsonl, openai_batch
-from producer.export.formats import ExportFormat, check_packing, packing_of
+from producer.export.formats import ExportFormat, check_mode, check_packing, packing_of
 from producer.export.output import Sink, opened
 from producer.export.packing import Packer, packer
 
@@ -34,6 +34,8 @@ def write(
     """
     place = None if output is None else fspath(output)
     check_packing(place, format)
+    if batch is not None:
+        check_mode(batch.mode, format)
     with opened(place) as sink:
         if format == "parquet":
             from producer.export import parquet
