@@ -19,7 +19,7 @@ COLUMNS = (
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
     "completion_tokens", "logprobs", "logprob", "perplexity", "embedding", "model", "revision",
     "engine", "dtype", "worker", "attempts", "started_at", "finished_at", "seconds", "error_code",
-    "error_message", "prompt",
+    "error_message", "prompt", "completion",
 )  # fmt: skip
 
 #: What a spreadsheet takes for the start of a formula, at the start of a cell.
@@ -81,14 +81,16 @@ def _cells(result: Result) -> list[Cell]:
         duration(result.started_at, result.finished_at),
         result.error_code,
         result.error_message,
-        _prompt(result),
+        *_asked(result),
     ]
 
 
-def _prompt(result: Result) -> str | None:
-    """The prompt, or a chat's messages as JSON; None where the request was not asked for."""
+def _asked(result: Result) -> tuple[str | None, str | None]:
+    """The prompt, or a chat's messages as JSON, and the completion that was scored.
+
+    None where there is none, or the request was not asked for.
+    """
     request = request_of(result.request)
     if "messages" in request:
-        return orjson.dumps(request["messages"]).decode()
-    prompt: str | None = request.get("prompt")
-    return prompt
+        return orjson.dumps(request["messages"]).decode(), request.get("completion")
+    return request.get("prompt"), request.get("completion")

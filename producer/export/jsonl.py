@@ -10,6 +10,9 @@ import orjson
 from db.records import Result
 from producer.export.fields import duration, iso, request_of
 
+#: What of a request is written.
+_ASKED = ("prompt", "messages", "completion")
+
 
 def lines(results: Iterable[Result]) -> Iterator[bytes]:
     for result in results:
@@ -55,5 +58,5 @@ def document(result: Result) -> dict[str, Any]:
         written["logprobs"] = orjson.Fragment(logprobs)  # stored as JSON: not parsed again
     if request is not None:
         asked = request_of(request)
-        written.update((key, asked[key]) for key in ("prompt", "messages") if key in asked)
+        written.update((key, asked[key]) for key in _ASKED if key in asked)
     return written

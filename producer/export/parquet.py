@@ -62,9 +62,10 @@ SCHEMA = pa.schema(
         pa.field("seconds", pa.float64()),
         pa.field("error_code", pa.string()),
         pa.field("error_message", pa.string()),
-        #: Both null unless the request was asked for; messages as JSON.
+        #: All null unless the request was asked for; messages as JSON.
         pa.field("prompt", pa.string()),
         pa.field("messages", pa.string()),
+        pa.field("completion", pa.string()),
     ]
 )
 
@@ -121,6 +122,7 @@ def _columns(group: list[Result]) -> list[pa.Array]:
         "seconds": [duration(result.started_at, result.finished_at) for result in group],
         "prompt": [request.get("prompt") for request in requests],
         "messages": [_json(request.get("messages")) for request in requests],
+        "completion": [request.get("completion") for request in requests],
     }
     return [
         _vectors(group)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from db.modes import EmbedParams, ScoreParams
 from tests.support.collector import Collector
@@ -17,6 +15,9 @@ from worker.engine.protocol import (
     Outcome,
     ScoreRequest,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 
 def score_of(id: str, prompt: str, completion: str | None = None, **params: Any) -> ScoreRequest:  # noqa: A002
@@ -43,8 +44,10 @@ class Reference:
     """The same checkpoint, loaded once more and called one text at a time."""
 
     def __init__(self, folder: Path) -> None:
+        import torch
         import transformers
 
+        self.torch = torch
         shape = transformers.AutoConfig.from_pretrained(folder)
         self.encoder_decoder = bool(shape.is_encoder_decoder)
         kind = (
@@ -58,6 +61,7 @@ class Reference:
     def logprobs(self, prompt: str, completion: str | None = None) -> list[float]:
         """Of each token of the completion, or of a text's from the second on."""
         given = self.tokenizer(prompt)["input_ids"]
+        torch = self.torch
         with torch.inference_mode():
             if self.encoder_decoder:
                 assert completion is not None
@@ -77,11 +81,11 @@ class Reference:
 
     def states(self, text: str) -> torch.Tensor:
         """Last hidden states, an encoder-decoder's encoder's: `[tokens, width]` float64."""
+        torch = self.torch
         ids = torch.tensor([self.tokenizer(text)["input_ids"]])
         with torch.inference_mode():
             if self.encoder_decoder:
                 states = self.model.get_encoder()(ids).last_hidden_state
             else:
                 states = self.model(ids, output_hidden_states=True).hidden_states[-1]
-        found: torch.Tensor = states[0].double()
-        return found
+        return states[0].double()  # type: ignore[no-any-return]

@@ -303,7 +303,7 @@ def measured(request: Measurement) -> Scored | Embedded | Failed:
 
 
 def _scored(request: ScoreRequest) -> Scored | Failed:
-    context = (request.prompt or str(request.messages)).split()
+    context = (str(request.messages) if request.prompt is None else request.prompt).split()
     if request.completion is not None:
         words = request.completion.split()
     else:
