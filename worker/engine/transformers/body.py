@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from worker.engine.transformers.loading import LoadedModel
 
 #: Bytes of float32 logits at once.
-CPU_LOGITS, DEVICE_LOGITS = 32 * 2**20, 256 * 2**20
+CPU_LOGITS, DEVICE_LOGITS = 128 * 2**20, 256 * 2**20
 #: Of a piece, one in so many tokens is left at least, after running out of memory.
 _LEAST = 16
 

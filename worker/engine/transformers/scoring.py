@@ -12,7 +12,6 @@ from torch import Tensor
 
 from db.modes import EmbedParams
 from worker.engine.protocol import Embedded, Failed, Scored, ScoreRequest, TokenLogprob
-from worker.engine.transformers import sampler
 from worker.engine.transformers.body import Body
 from worker.engine.transformers.measurement import Measuring
 
@@ -41,14 +40,25 @@ def _score(body: Body, batch: Sequence[Measuring], token_text: TokenText) -> Non
     most = max(_alternatives(one) for one in batch)
     places: list[_Place] = []
     for logits, chosen in zip(body.logits(states), torch.split(tokens, body.piece), strict=True):
-        own, ids, values = sampler.logprobs(logits, chosen.to(logits.device), most)
-        likeliest = (list(zip(*pair, strict=True)) for pair in zip(ids, values, strict=True))
-        places += zip(own, likeliest, strict=True)
+        places += _places(logits, chosen, most)
     first = 0
     for one in batch:
         last = first + len(one.scored_ids)
         one.outcome = _scored(one, places[first:last], token_text)
         first = last
+
+
+def _places(logits: Tensor, tokens: Tensor, alternatives: int) -> list[_Place]:
+    """Of the logits `[tokens, vocabulary]` at the places of these tokens."""
+    # Several times quicker on a CPU than logsumexp, and as exact, for the room of another piece.
+    likely = logits.log_softmax(dim=-1)
+    own = likely.gather(1, tokens.to(likely.device).unsqueeze(1)).squeeze(1).tolist()
+    if not alternatives:
+        return [(one, []) for one in own]
+    top = likely.topk(min(alternatives, likely.shape[-1]), dim=-1)
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    likeliest = [list(zip(ids, values, strict=True)) for ids, values in pairs]
+    return list(zip(own, likeliest, strict=True))
 
 
 def _alternatives(one: Measuring) -> int:
