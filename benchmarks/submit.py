@@ -64,11 +64,15 @@ def run(where: Place, *arguments: str) -> Spent:
 
 
 def _resident(process: psutil.Popen) -> int:
-    """Bytes in memory; 0 once it has ended. What the system notes as its peak is its parent's."""
-    try:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
+    """Bytes in memory, with its children; 0 once it has ended.
+
+    What the system notes as its peak is its parent's.
+    """
+    found = 0
+    with suppress(psutil.NoSuchProcess):
+        for one in (process, *process.children()):
+            found += one.memory_info().rss
+    return found
 
 
 def write_prompts(path: Path, count: int) -> None:

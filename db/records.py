@@ -75,6 +75,28 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made a text, besides its request: the same for all that one worker makes.
+
+    Compared field by field by `promptmill replay`. None: not known, or there is none.
+    """
+
+    model: str
+    #: A hub model's commit, or a digest of the folder's config and of its weights' layout.
+    revision: str | None
+    #: SHA-256 over the weight files, as `sha256sum FILES | sha256sum` gives it.
+    weights: str | None
+    #: The same over the files of tokenizer and chat template.
+    tokenizer: str | None
+    engine: str
+    engine_version: str
+    backend: str | None
+    dtype: str
+    device: str
+    hardware: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One prompt of a batch, as `status BATCH-42` shows it."""
 
@@ -93,6 +115,15 @@ class Job:
     error_message: str | None
     request: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]]
+    #: What is asked of the model.
+    mode: Mode = Mode.GENERATE
+    #: What it is drawn from, its own or made from its id; None for a line that can't be read, and
+    #: where nothing is drawn.
+    seed: int | None = None
+    #: Every parameter in force, defaults included; None for a line that can't be read.
+    params: Mapping[str, Any] | None = None
+    #: What its last attempt was made with; None: no worker has had it to its end.
+    provenance: Provenance | None = None
     #: Attempts that failed, oldest first.
     history: Sequence[Attempt] = ()
 
@@ -116,20 +147,30 @@ class Result(NamedTuple):
     logprobs: str | None
     model: str
     revision: str | None
+    weights: str | None
+    tokenizer: str | None
     engine: str | None
+    engine_version: str | None
+    backend: str | None
     dtype: str | None
+    device: str | None
+    hardware: str | None
     worker: str | None
+    #: None also where nothing is drawn: of scores and embeddings.
+    seed: int | None
+    #: JSON of every parameter in force, defaults included.
+    params: str | None
     attempts: int
     started_at: float | None
     finished_at: float | None
     error_code: str | None
     error_message: str | None
-    #: JSON of the request; None unless asked for.
-    request: str | None = None
     #: Of a score: of all its tokens (`completion_tokens`) together, in nats.
     logprob: float | None = None
     #: Of an embedding: float32 numbers.
     embedding: Vector | None = None
+    #: JSON of the request; None unless asked for.
+    request: str | None = None
 
     @property
     def perplexity(self) -> float | None:

@@ -8,6 +8,7 @@ that offers the nearest valid one. The other modes' parameters (`db.modes`) go t
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import reprlib
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from db.errors import ParameterError
 from db.modes import EmbedParams, Mode, ScoreParams
+from db.structure import Structure, compiled, structure
 
 #: Other people's names for our parameters.
 ALIASES: dict[str, str] = {
@@ -29,7 +31,11 @@ ALIASES: dict[str, str] = {
 DEFAULT_MAX_TOKENS = 128
 
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+ChoiceText = Annotated[str, Field(min_length=1, max_length=10_000)]
 TokenId = Annotated[int, Field(ge=0, strict=True)]
+
+
+_LISTS = (("stop", "strings"), ("stop_token_ids", "whole numbers"), ("choice", "strings"))
 
 
 class SamplingParams(BaseModel):
@@ -67,6 +73,15 @@ class SamplingParams(BaseModel):
     ignore_eos: bool = False
     #: Put the prompt before the completion in the text.
     echo: bool = False
+    #: What the text must be, in OpenAI's form: `{"type": "json_object"}`, or `json_schema` with a
+    #: schema. This and the next three exclude each other; see `structure`.
+    response_format: dict[str, Any] | None = None
+    #: The whole text matches this regular expression (the syntax of Rust's `regex`).
+    regex: Annotated[str, Field(min_length=1, max_length=100_000)] | None = None
+    #: The text is one of these.
+    choice: Annotated[tuple[ChoiceText, ...], Field(min_length=1, max_length=10_000)] | None = None
+    #: The text follows this grammar, in Lark's notation or llama.cpp's GBNF.
+    grammar: Annotated[str, Field(min_length=1, max_length=1_000_000)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -77,8 +92,10 @@ class SamplingParams(BaseModel):
         values = dict(values)
         if isinstance(values.get("stop"), str):
             values["stop"] = (values["stop"],)
-        for name, members in (("stop", "strings"), ("stop_token_ids", "whole numbers")):
-            value = values.get(name, ())
+        for name, members in _LISTS:
+            value = values.get(name)
+            if value is None:
+                continue
             if isinstance(value, list):
                 values[name] = tuple(value)
             elif not isinstance(value, tuple):
@@ -91,7 +108,15 @@ class SamplingParams(BaseModel):
             raise ValueError("give max_tokens or max_length, not both")
         if self.top_logprobs is not None and not self.wants_logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
+        wanted = self.structure
+        if wanted is not None:
+            compiled(wanted)
         return self
+
+    @property
+    def structure(self) -> Structure | None:
+        """What the text must look like; None: anything."""
+        return structure(self.response_format, self.regex, self.choice, self.grammar)
 
     @property
     def wants_logprobs(self) -> bool:
@@ -175,6 +200,24 @@ def merge(
 ) -> Params:
     """Batch defaults under a line's overrides; both as `normalise` returned them."""
     return _validate(_merged(defaults, overrides), mode)
+
+
+def in_force(params: Params) -> dict[str, Any]:
+    """What a result was made with: each parameter that has a value, defaults included.
+
+    Without the seed, which a job may also have from `seed_of`.
+    """
+    given = params.model_dump(mode="json", exclude={"seed"}, exclude_none=True)
+    if not isinstance(params, SamplingParams):
+        return given
+    unlimited = params.max_tokens is None and params.max_length is None
+    return {"max_tokens": DEFAULT_MAX_TOKENS, **given} if unlimited else given
+
+
+def seed_of(batch_uid: str, line: int) -> int:
+    """The seed of a job that has none of its own: the same on every attempt and every worker."""
+    digest = hashlib.blake2b(f"{batch_uid}-{line}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

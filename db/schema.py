@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.types import JSON
 
 #: Alembic revisions, oldest first. The last one is what this program reads and writes.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 
 metadata = MetaData(
     naming_convention={
@@ -167,6 +167,14 @@ workers = Table(
     Column("revision", String(80)),
     Column("device", String(80), nullable=False),
     Column("dtype", String(20), nullable=False),
+    #: Which of its ways of computing the engine took; NULL: it has one.
+    Column("backend", String(80)),
+    #: What the device is; NULL: not known.
+    Column("hardware", String(80)),
+    #: SHA-256 over the loaded weight files, written once it is known; NULL: not known.
+    Column("weights", String(64)),
+    #: SHA-256 over the files of tokenizer and chat template; NULL: not known.
+    Column("tokenizer", String(64)),
     Column("parameters", BigInteger, nullable=False),
     Column("kv_tokens", BigInteger),
     Column("context_length", BigInteger),

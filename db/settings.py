@@ -54,7 +54,7 @@ class Settings(BaseSettings):
 
     #: The model that a worker serves, and the default of `submit`: a hub id or a local folder.
     model: str | None = None
-    #: Which engine generates: `transformers` or `echo`.
+    #: Which engine generates: `transformers`, `keras`, `vllm`, `openai` or `echo`.
     engine: str = "transformers"
     #: `auto`, `cpu`, `cuda` or `cuda:N`.
     device: str = "auto"

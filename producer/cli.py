@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "resume": "Let a paused batch go on.",
     "cancel": "Stop a batch; finished jobs stay.",
     "retry": "Queue failed jobs again.",
+    "replay": "Run a finished job again, and compare.",
     "delete": "Delete a finished batch and its results.",
     "workers": "Show who is alive, on what, how fast.",
     "doctor": "Check this installation; says what to do.",

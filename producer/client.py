@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from db import ids
 from db.database import Database
-from db.errors import BrokerUnavailable, LostRace, NotFoundError
+from db.errors import BrokerUnavailable, LostRace, NotFoundError, UsageError
 from db.migrate import ready
 from db.modes import Mode, as_mode
 from db.patience import patiently
@@ -37,6 +37,7 @@ from db.settings import Settings, settings
 from producer import intake
 from producer.intake import Lines, Source
 from producer.model_files import canonical_model
+from producer.replaying import Replay, replay
 from producer.results import Results
 from producer.submission import Order, Submission, send_messages, submit
 
@@ -229,6 +230,17 @@ class Client:
         if count:
             self._ring(batch)
         return count
+
+    def replay(self, id: str, *, device: str | None = None) -> Replay:  # noqa: A002
+        """Run a finished job again, on this machine, and compare; what is stored stays.
+
+        Raises UsageError where it can't be: it has not succeeded, or its model or its revision
+        is not here.
+        """
+        job = self.status(id)
+        if not isinstance(job, Job):
+            raise UsageError(f"'{id}' is a batch: this takes a job, such as {id}-1")
+        return replay(job, self.settings.with_(device=device).device if device else None)
 
     def delete(self, id: str) -> None:  # noqa: A002 - what users call it
         """Delete a finished batch with its results. Raises ConflictError while it runs."""

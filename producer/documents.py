@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from db.records import Batch, Job, Worker
@@ -43,6 +44,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "object": "job",
         "batch": job.batch,
         "line": job.line,
+        "mode": job.mode,
         "custom_id": job.custom_id,
         "state": job.state,
         "attempts": job.attempts,
@@ -52,6 +54,9 @@ def job_document(job: Job) -> dict[str, Any]:
         "tokens": {"prompt": job.prompt_tokens, "completion": job.completion_tokens},
         "request": job.request,
         "samples": job.samples,
+        "seed": job.seed,
+        "params": job.params,
+        "provenance": job.provenance and asdict(job.provenance),
         "error": error,
         "history": [
             {

@@ -8,13 +8,13 @@ from db.modes import Mode, as_mode
 from db.records import Batch
 from db.throughput import for_throughput
 from producer.display import for_people
-from producer.export import check_mode, check_target, format_of, is_stdout, write
+from producer.export import check_mode, check_target, format_of, is_stdout, write_pages
 from producer.progress import counting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from db.records import Result
+    from db.pages import Page
     from producer.client import Client
 
 
@@ -59,12 +59,14 @@ def export(
     # A counter would run through the records where both go to one terminal.
     quiet = is_stdout(output) and for_people()
     with counting("writing", quiet=quiet) as on_progress, for_throughput():
-        lines = _counted(iter(results), on_progress)
-        return write(lines, output, format=chosen, batch=batch, raw=raw)
+        pages = _counted(results.pages(), on_progress)
+        beside = client.database.dialect == "sqlite"
+        return write_pages(pages, output, format=chosen, batch=batch, raw=raw, beside=beside)
 
 
-def _counted(results: Iterator[Result], tell: Callable[[int], None]) -> Iterator[Result]:
-    for count, result in enumerate(results, start=1):
-        if count % 1000 == 0:
-            tell(count)
-        yield result
+def _counted(pages: Iterator[Page], tell: Callable[[int], None]) -> Iterator[Page]:
+    count = 0
+    for page in pages:
+        yield page
+        count += len(page)
+        tell(count)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 from db.database import Database
 from db.errors import UsageError
-from db.queries.results import Order, stream
+from db.pages import Page
+from db.queries.results import Order, pages, stream
 from db.records import Batch, Result
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class _Wanted(TypedDict):
+    order: Order
+    failed_only: bool
+    with_request: bool
 
 
 class Results:
@@ -33,18 +40,16 @@ class Results:
             raise UsageError(f"order is '{order}': it is one of {', '.join(get_args(Order))}")
         self.batch = batch
         self._database = database
-        self._order: Order = order
-        self._failed_only = failed_only
-        self._with_request = with_request
+        self._wanted: _Wanted = {
+            "order": order, "failed_only": failed_only, "with_request": with_request
+        }  # fmt: skip
 
     def __iter__(self) -> Iterator[Result]:
-        return stream(
-            self._database,
-            self.batch,
-            order=self._order,
-            failed_only=self._failed_only,
-            with_request=self._with_request,
-        )
+        return stream(self._database, self.batch, **self._wanted)
+
+    def pages(self) -> Iterator[Page]:
+        """The same, many at once."""
+        return pages(self._database, self.batch, **self._wanted)
 
     def to_pandas(self) -> pd.DataFrame:
         """All of them in memory, a row a sample. Needs pandas (`promptmill[pandas]`)."""
@@ -52,4 +57,8 @@ class Results:
             import pandas as pd
         except ImportError as error:
             raise UsageError("pandas is not installed: pip install 'promptmill[pandas]'") from error
-        return pd.DataFrame([result._asdict() for result in self], columns=Result._fields)
+        found = list(self)
+        frame = pd.DataFrame([result._asdict() for result in found], columns=Result._fields)
+        # Beside a missing one pandas would take them for floats, which lose their last digits.
+        frame["seed"] = pd.array([result.seed for result in found], dtype="Int64")
+        return frame

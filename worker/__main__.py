@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import warnings
 
 from db.database import Database
@@ -16,6 +15,7 @@ from db.migrate import ready
 from db.patience import patiently
 from db.settings import Settings, settings
 from db.throughput import for_throughput
+from worker.parent import leave_with_parent
 
 #: The exit code of a worker that had started and then broke (EX_SOFTWARE): start it again.
 BROKEN = 70
@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--after", metavar="NAME", help="a worker that died: requeue its chunks")
     arguments = parser.parse_args()
     if arguments.leave_with_parent:
-        threading.Thread(target=_leave_with_parent, daemon=True).start()
+        leave_with_parent()
     try:
         config = settings()
         if arguments.keep or arguments.gpus is not None:
@@ -46,13 +46,6 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-
-
-def _leave_with_parent() -> None:
-    """A parent holds our standard input open; the kernel closes it, however the parent dies."""
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(config: Settings, mark: str | None = None, *, after: str | None = None) -> int:

@@ -15,7 +15,10 @@ from celery.exceptions import Reject
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
 
 #: Loggers that tell at INFO what a worker's own lines tell better.
-_CHATTY = ("celery", "kombu", "alembic", "transformers", "httpx", "filelock", "urllib3")
+_CHATTY = (
+    "celery", "kombu", "alembic", "transformers", "httpx", "httpx2", "openai", "filelock",
+    "urllib3",
+)  # fmt: skip
 
 
 class KeyValueFormatter(logging.Formatter):

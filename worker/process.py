@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TypeVar
@@ -30,6 +31,7 @@ from db.settings import Settings, variable
 from db.wording import count_of
 from worker.engine.protocol import Engine, EngineConfig, EngineInfo
 from worker.engine.registry import create
+from worker.fingerprint import Fingerprint
 from worker.heartbeat import Heartbeat
 from worker.mill import Mill
 from worker.poller import Poller
@@ -65,6 +67,7 @@ class WorkerProcess:
         self._send = send
         self._leave = leave
         self._duties: list[Pulse] = []
+        self._fingerprint: Fingerprint | None = None
         self._resources = ExitStack()
         self._stopped = threading.Event()
         self.mill: Mill | None = None
@@ -78,12 +81,16 @@ class WorkerProcess:
         self._resources.callback(database.close)
         self._patiently(lambda: ready(database))
         only = self._patiently(lambda: _only_batch(database, settings))
-        engine = create(settings.engine, _engine_config(settings, settings.model))
+        engine = create(settings.engine, engine_config(settings, settings.model))
         info = engine.start()
         self._resources.callback(engine.close)
+        fingerprint = self._fingerprint = Fingerprint(info.folder, settings.home / "digests")
         queue = queue_name(settings.model)
         # Loading may have taken minutes, in which the database may have gone away.
-        worker = self._patiently(lambda: self._register(database, info, queue))
+        worker = self._patiently(
+            lambda: self._register(database, info, queue, fingerprint.tokenizer)
+        )
+        fingerprint.start(lambda weights: self._identify(database, worker, weights))
         mill = Mill(settings, database, engine, worker=worker, queue=queue, only=only)
         mill.flusher.start()
         self.mill = mill
@@ -100,8 +107,11 @@ class WorkerProcess:
             if returned:
                 what = count_of(returned, "unfinished chunk")
                 logger.info("handed back %s", what, extra={"action": "release"})
+            last = time.monotonic() + _LAST_WRITES
             self.mill.flusher.stop(_LAST_WRITES)
             self.mill.abandon()
+            if self._fingerprint is not None:
+                self._fingerprint.wait(last - time.monotonic())
         for duty in self._duties:
             duty.stop()
         self._resources.close()
@@ -116,7 +126,9 @@ class WorkerProcess:
 
         return patiently(attempt, self._settings.patience)
 
-    def _register(self, database: Database, info: EngineInfo, queue: str) -> int:
+    def _register(
+        self, database: Database, info: EngineInfo, queue: str, tokenizer: str | None
+    ) -> int:
         values = {
             "name": self._name,
             "host": socket.gethostname(),
@@ -132,11 +144,23 @@ class WorkerProcess:
             "kv_tokens": info.kv_tokens,
             "context_length": info.context_length,
             "capacity": info.capacity,
+            "backend": info.backend,
+            "hardware": info.hardware,
+            "tokenizer": tokenizer,
         }
         with database.write() as connection:
             key = worker_queries.register(connection, values)
         self._resources.callback(_say_goodbye, database, key)
         return key
+
+    def _identify(self, database: Database, worker: int, weights: str) -> None:
+        """Not `_patiently`: it may be the last that is written before the end."""
+
+        def write() -> None:
+            with database.write() as connection:
+                worker_queries.identify(connection, worker, weights)
+
+        patiently(write, self._settings.patience)
 
     def _begin_duties(
         self, database: Database, engine: Engine, mill: Mill, worker: int, queue: str
@@ -183,7 +207,8 @@ def _count(parameters: int) -> str:
     return str(parameters)
 
 
-def _engine_config(settings: Settings, model: str) -> EngineConfig:
+def engine_config(settings: Settings, model: str) -> EngineConfig:
+    """What the settings say of loading `model`."""
     return EngineConfig(
         model=model,
         device=settings.device,

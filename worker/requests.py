@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import orjson
@@ -11,7 +10,7 @@ from db.errors import ParameterError
 from db.modes import EmbedParams, ScoreParams
 from db.queries.outcomes import JobOutcome, SampleRow
 from db.records import ClaimedJob
-from db.sampling import SamplingParams
+from db.sampling import SamplingParams, seed_of
 from db.states import JobState
 from db.vectors import pack
 from worker.engine.protocol import (
@@ -63,12 +62,6 @@ def _measurement(
         messages=stored.get("messages"),
         completion=stored.get("completion"),
     )
-
-
-def seed_of(batch_uid: str, line: int) -> int:
-    """The seed of a job that has none of its own: the same on every attempt and every worker."""
-    digest = hashlib.blake2b(f"{batch_uid}-{line}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def to_outcome(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import orjson
@@ -13,9 +14,10 @@ from db.errors import NotFoundError
 from db.ids import job_id
 from db.queries import attempts
 from db.queries.batches import get
-from db.records import Job, perplexity
+from db.recipe import Recipes
+from db.records import Batch, Job, Provenance, perplexity
 from db.schema import chunks, jobs, results, workers
-from db.states import ChunkState, JobState
+from db.states import JOB_TERMINAL, ChunkState, JobState
 from db.vectors import unpack
 
 #: The error code of a line that was no valid request: nothing that a retry could mend.
@@ -23,6 +25,8 @@ INVALID = "invalid_request"
 
 #: Jobs that go to PostgreSQL together: it stores them while the next ones are written out.
 _PIECE = 500
+
+_PROVENANCE = [workers.c[field.name] for field in fields(Provenance)]
 
 #: COPY's own signs, in text.
 _COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
@@ -114,13 +118,15 @@ def get_job(connection: Connection, uid: str, line: int) -> Job:
     """One job with its samples. Raises NotFoundError."""
     batch = get(connection, uid)
     row = connection.execute(
-        select(jobs, workers.c.name.label("worker"))
+        select(jobs, workers.c.name.label("worker_name"), *_PROVENANCE)
         .join(workers, workers.c.id == jobs.c.worker_id, isouter=True)
         .where(jobs.c.batch_id == batch.key, jobs.c.line == line)
     ).one_or_none()
     if row is None:
         raise NotFoundError(f"batch {uid} has no job {line}: its jobs are 1 to {batch.total}")
     running = _running(connection, batch.key, line) if row.state == JobState.QUEUED else None
+    request = orjson.loads(row.request)
+    seed, params = _recipe(batch, line, request) if row.error_code != INVALID else (None, None)
     return Job(
         id=job_id(uid, line),
         batch=uid,
@@ -128,17 +134,38 @@ def get_job(connection: Connection, uid: str, line: int) -> Job:
         custom_id=row.custom_id,
         state=JobState.RUNNING if running else JobState(row.state),
         attempts=row.attempts,
-        worker=running.name if running else row.worker,
+        worker=running.name if running else row.worker_name,
         started_at=running.claimed_at if running else row.started_at,
         finished_at=row.finished_at,
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,
         error_code=row.error_code,
         error_message=row.error_message,
-        request=orjson.loads(row.request),
+        request=request,
         samples=_samples(connection, batch.key, line),
+        mode=batch.mode,
+        seed=seed,
+        params=params,
+        provenance=_provenance(row) if row.state in JOB_TERMINAL else None,
         history=attempts.history(connection, batch.key, line),
     )
+
+
+def _recipe(
+    batch: Batch, line: int, request: Mapping[str, Any]
+) -> tuple[int | None, dict[str, Any] | None]:
+    overrides = orjson.dumps(request.get("params", {})).decode()
+    recipes = Recipes(batch.id, orjson.dumps(dict(batch.params)), batch.mode)
+    seed, params = recipes.of(line, overrides)
+    return seed, None if params is None else orjson.loads(params)
+
+
+def _provenance(row: AnyRow) -> Provenance | None:
+    """Of a row with its worker's columns; None where no worker has had the job."""
+    if row.worker_name is None:
+        return None
+    values = row._asdict()
+    return Provenance(**{column.name: values[column.name] for column in _PROVENANCE})
 
 
 def _running(connection: Connection, batch: int, line: int) -> AnyRow | None:

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, select
+import orjson
+from sqlalchemy import Connection, Select, literal_column, select
 
 from db.database import Database, allow_silence
+from db.modes import Mode
+from db.pages import WORKER, Maker, Page, StoredPage
+from db.recipe import Recipes
 from db.records import Batch, Result
 from db.schema import jobs, results, workers
 from db.states import JOB_TERMINAL, JobState
-from db.vectors import unpack
 
 Order = Literal["finished", "input"]
 
-_Page = list[tuple[Any, ...]]
+_Rows = list[tuple[Any, ...]]
 
+#: JSON of a line's own parameters. Parsed only where there are some: inside of a text, this
+#: mark has its quotes escaped.
+_OVERRIDES = {
+    "postgresql": """CASE WHEN strpos(jobs.request, '"params":') > 0
+        THEN (jobs.request::json -> 'params')::text END""",
+    "sqlite": """CASE WHEN instr(jobs.request, '"params":') > 0
+        THEN json_extract(jobs.request, '$.params') END""",
+}
 
-class _Maker(NamedTuple):
-    """Of a worker, what its results say."""
-
-    revision: str | None
-    engine: str | None
-    dtype: str | None
-    name: str | None
-
-
-_STATES = {state.value: state for state in JobState}
+#: What a mode gives besides a text: of another batch it is not even asked for.
+_MEASURE = {Mode.SCORE: results.c.logprob, Mode.EMBED: results.c.embedding}
 
 #: Rows fetched at once.
 _FETCH = 2_000
+#: Records of a page.
+_PAGE = 250
 
 
 def stream(
@@ -48,7 +53,24 @@ def stream(
 
     One consistent snapshot: what finishes meanwhile is not in it.
     """
-    query = _query(batch.key, failed_only=failed_only, with_request=with_request)
+    found = pages(database, batch, order=order, failed_only=failed_only, with_request=with_request)
+    # So that a reader who leaves early ends the transaction.
+    with closing(found):
+        for page in found:
+            yield from page
+
+
+def pages(
+    database: Database,
+    batch: Batch,
+    *,
+    order: Order = "input",
+    failed_only: bool = False,
+    with_request: bool = False,
+) -> Generator[Page]:
+    """The same in columns, for those who take many records at once."""
+    overrides = _OVERRIDES[database.dialect]
+    query = _query(batch, overrides, failed_only=failed_only, with_request=with_request)
     if order == "input":
         query = query.order_by(jobs.c.line, results.c.sample)
     else:
@@ -58,10 +80,14 @@ def stream(
         with closing(_cursor(connection, query)) as cursor:
             # Later than the snapshot of the rows, so that it has every worker that they name.
             makers = _makers(connection)
+            recipes = Recipes(batch.id, orjson.dumps(dict(batch.params)), batch.mode)
             fetch = partial(cursor.fetchmany, _FETCH)
-            for rows in _pages(connection, fetch):
-                for row in rows:
-                    yield _result(batch, makers, *row)
+            for rows in _fetched(connection, fetch):
+                for start in range(0, len(rows), _PAGE):
+                    some = rows[start : start + _PAGE]
+                    # Of all workers that there ever were, these few travel with the page.
+                    its = {key: makers[key] for key in {row[WORKER] for row in some}}
+                    yield StoredPage(batch.id, batch.model, its, recipes, some)
 
 
 def _cursor(connection: Connection, query: Select[Any]) -> Any:
@@ -73,14 +99,14 @@ def _cursor(connection: Connection, query: Select[Any]) -> Any:
     return cursor
 
 
-def _pages(connection: Connection, fetch: Callable[[], _Page]) -> Iterator[_Page]:
+def _fetched(connection: Connection, fetch: Callable[[], _Rows]) -> Iterator[_Rows]:
     # PostgreSQL finds the next rows while these are used; SQLite works in this process.
     if connection.dialect.name == "postgresql":
         return _ahead(fetch)
     return iter(fetch, [])
 
 
-def _ahead(fetch: Callable[[], _Page]) -> Iterator[_Page]:
+def _ahead(fetch: Callable[[], _Rows]) -> Iterator[_Rows]:
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="results") as thread:
         page = thread.submit(fetch)
         while rows := page.result():
@@ -88,14 +114,15 @@ def _ahead(fetch: Callable[[], _Page]) -> Iterator[_Page]:
             yield rows
 
 
-def _query(key: int, *, failed_only: bool, with_request: bool) -> Select[Any]:
+def _query(batch: Batch, overrides: str, *, failed_only: bool, with_request: bool) -> Select[Any]:
     columns: list[Any] = [
         jobs.c.line, jobs.c.custom_id, jobs.c.state, results.c.sample, results.c.text,
         results.c.finish_reason, jobs.c.prompt_tokens, results.c.completion_tokens,
-        results.c.logprobs, results.c.logprob, results.c.embedding, jobs.c.worker_id,
-        jobs.c.attempts, jobs.c.started_at, jobs.c.finished_at, jobs.c.error_code,
-        jobs.c.error_message,
+        results.c.logprobs, jobs.c.worker_id, literal_column(overrides), jobs.c.attempts,
+        jobs.c.started_at, jobs.c.finished_at, jobs.c.error_code, jobs.c.error_message,
     ]  # fmt: skip
+    if batch.mode in _MEASURE:
+        columns.append(_MEASURE[batch.mode])
     if with_request:
         columns.append(jobs.c.request)
     states = [JobState.FAILED] if failed_only else sorted(JOB_TERMINAL)
@@ -105,62 +132,14 @@ def _query(key: int, *, failed_only: bool, with_request: bool) -> Select[Any]:
         isouter=True,
     )
     return (
-        select(*columns).select_from(joined).where(jobs.c.batch_id == key, jobs.c.state.in_(states))
+        select(*columns)
+        .select_from(joined)
+        .where(jobs.c.batch_id == batch.key, jobs.c.state.in_(states))
     )
 
 
-def _makers(connection: Connection) -> dict[int | None, _Maker]:
+def _makers(connection: Connection) -> dict[int | None, Maker]:
     """What a result says of each worker; None: no worker has done anything for it."""
-    query = select(
-        workers.c.id, workers.c.revision, workers.c.engine, workers.c.dtype, workers.c.name
-    )
-    made = {row.id: _Maker(*row[1:]) for row in connection.execute(query)}
-    return {None: _Maker(None, None, None, None), **made}
-
-
-def _result(
-    batch: Batch,
-    makers: Mapping[int | None, _Maker],
-    line: int,
-    custom_id: str | None,
-    state: str,
-    sample: int | None,
-    text: str | None,
-    finish_reason: str | None,
-    prompt_tokens: int | None,
-    completion_tokens: int | None,
-    logprobs: str | None,
-    logprob: float | None,
-    embedding: bytes | None,
-    worker: int | None,
-    attempts: int,
-    started_at: float | None,
-    finished_at: float | None,
-    error_code: str | None,
-    error_message: str | None,
-    request: str | None = None,
-) -> Result:
-    """A row of `_query`."""
-    return Result(
-        f"{batch.id}-{line}",
-        batch.id,
-        line,
-        custom_id,
-        _STATES[state],
-        sample or 0,
-        text,
-        finish_reason,
-        prompt_tokens,
-        completion_tokens,
-        logprobs,
-        batch.model,
-        *makers[worker],
-        attempts,
-        started_at,
-        finished_at,
-        error_code,
-        error_message,
-        request,
-        logprob,
-        None if embedding is None else unpack(embedding),
-    )
+    query = select(workers.c.id, *(workers.c[name] for name in Maker._fields))
+    made = {row.id: Maker(*row[1:]) for row in connection.execute(query)}
+    return {None: Maker(*[None] * len(Maker._fields)), **made}

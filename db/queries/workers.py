@@ -21,6 +21,11 @@ def register(connection: Connection, values: Mapping[str, Any]) -> int:
     return int(connection.execute(statement.returning(workers.c.id)).scalar_one())
 
 
+def identify(connection: Connection, key: int, weights: str) -> None:
+    """The digest of the weights that the worker loaded is known now."""
+    connection.execute(update(workers).where(workers.c.id == key).values(weights=weights))
+
+
 def beat(connection: Connection, key: int, values: Mapping[str, Any]) -> None:
     """A heartbeat, with the worker's counters."""
     connection.execute(

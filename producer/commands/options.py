@@ -99,6 +99,12 @@ _SUBMIT_OPTIONS = (
         help="Parameter of the mode for every line that has none; repeat it.",
     ),
     click.option(
+        "--schema",
+        metavar="FILE",
+        type=FILE,
+        help="Every text is JSON of this JSON Schema (response_format).",
+    ),
+    click.option(
         "--template",
         metavar="TEXT",
         help="Make prompts of columns, as in 'Translate: {text}' (csv, parquet, jsonl).",
@@ -128,14 +134,33 @@ _SUBMIT_OPTIONS = (
 )
 
 
-def parameters(assignments: tuple[str, ...]) -> dict[str, Any]:
-    """`--param` options as a mapping. Raises ParameterError, also for one that is given twice."""
+def parameters(assignments: tuple[str, ...], schema: str | None = None) -> dict[str, Any]:
+    """`--param` options and `--schema` as a mapping.
+
+    Raises ParameterError for what is malformed or given twice, and for a schema that is no JSON.
+    """
     from db.errors import ParameterError
     from db.sampling import parse_assignment
 
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {} if schema is None else {"response_format": schema_format(schema)}
     for name, value in map(parse_assignment, assignments):
         if name in given:
             raise ParameterError(f"parameter '{name}' is given twice")
         given[name] = value
     return given
+
+
+def schema_format(path: str) -> dict[str, Any]:
+    """The `response_format` of a file with a JSON Schema. Raises ParameterError."""
+    import json
+    from pathlib import Path
+
+    from db.errors import ParameterError
+
+    try:
+        schema = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise ParameterError(f"--schema {path}: {error.strerror or error}") from None
+    except ValueError as error:  # of UTF-8, too
+        raise ParameterError(f"--schema {path}: this is no JSON: {error}") from None
+    return {"type": "json_schema", "json_schema": {"name": Path(path).stem, "schema": schema}}

@@ -59,6 +59,23 @@ def _show_batch(batch: Batch) -> None:
     )
 
 
+def _origin(job: Job) -> list[tuple[str, object]]:
+    """What its text was made with."""
+    made = job.provenance
+    if made is None or job.params is None:
+        return []
+    return [
+        ("model", made.model),
+        ("revision", made.revision),
+        ("weights", made.weights),
+        ("tokenizer", made.tokenizer),
+        ("engine", ", ".join(filter(None, [f"{made.engine} {made.engine_version}", made.backend]))),
+        ("device", ", ".join(filter(None, [made.device, made.hardware, made.dtype]))),
+        ("seed", job.seed),
+        ("params", ", ".join(f"{name}={value}" for name, value in job.params.items())),
+    ]
+
+
 def _show_job(job: Job) -> None:
     from producer.display import clock, facts, measure, printable
 
@@ -73,6 +90,7 @@ def _show_job(job: Job) -> None:
             ("finished", clock(job.finished_at)),
             ("tokens", f"{job.prompt_tokens or 0:,} in, {job.completion_tokens or 0:,} out"),
             ("error", f"{job.error_code}: {job.error_message}" if job.error_code else None),
+            *_origin(job),
         ]
     )
     for attempt in job.history:

@@ -16,6 +16,7 @@ def submit_files(
     files: tuple[str, ...],
     *,
     params: tuple[str, ...],
+    schema: str | None,
     metadata: tuple[tuple[str, str], ...],
     **options: Any,
 ) -> Submission:
@@ -26,7 +27,7 @@ def submit_files(
     with counting("reading") as on_progress, for_throughput():
         return client.submit_files(
             files,
-            params=parameters(params),
+            params=parameters(params, schema),
             metadata=dict(metadata),
             on_progress=on_progress,
             **options,

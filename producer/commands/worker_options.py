@@ -10,7 +10,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--engine", help="transformers (default) or echo."),
+    click.option("--engine", help="transformers (default), keras, vllm, openai or echo."),
     click.option("--device", metavar="auto|cpu|cuda:N", help="Default: auto."),
     click.option(
         "--dtype",

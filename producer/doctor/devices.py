@@ -32,6 +32,12 @@ print(json.dumps({
 
 _INSTALL = "pip install 'promptmill[worker]'"
 
+#: Engine -> the packages that it can't do without, and how they come.
+_NEEDED = {
+    "transformers": (("torch", "transformers"), _INSTALL),
+    "keras": (("keras_hub", "transformers"), "pip install 'promptmill[keras]'"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Torch:
@@ -51,14 +57,18 @@ def device_checks(settings: Settings) -> Iterator[Check]:
     if settings.engine == "echo":
         yield Check("devices", "ok", "the engine echo needs none")
         return
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    needed, install = _NEEDED.get(settings.engine, _NEEDED["transformers"])
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         yield Check(
             "devices",
             "warning",
             f"{missing[0]} is not installed: this machine can submit but not generate",
-            _INSTALL,
+            install,
         )
+        return
+    if settings.engine == "keras":
+        yield Check("devices", "ok", "the engine keras names its device when a worker starts")
         return
     found = _ask_torch()
     if isinstance(found, Torch):

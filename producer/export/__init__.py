@@ -5,7 +5,7 @@ A file appears whole or not at all: an error, a full disk or Ctrl-C leaves what 
 
 from producer.export.formats import FORMATS, ExportFormat, check_mode, format_of, is_stdout
 from producer.export.output import check_target
-from producer.export.writer import write
+from producer.export.writer import write, write_pages
 
 __all__ = [
     "FORMATS",
@@ -15,4 +15,5 @@ __all__ = [
     "format_of",
     "is_stdout",
     "write",
+    "write_pages",
 ]

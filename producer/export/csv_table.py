@@ -18,7 +18,8 @@ from producer.export.fields import duration, iso, request_of
 COLUMNS = (
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
     "completion_tokens", "logprobs", "logprob", "perplexity", "embedding", "model", "revision",
-    "engine", "dtype", "worker", "attempts", "started_at", "finished_at", "seconds", "error_code",
+    "weights", "tokenizer", "engine", "engine_version", "backend", "dtype", "device", "hardware",
+    "worker", "seed", "params", "attempts", "started_at", "finished_at", "seconds", "error_code",
     "error_message", "prompt", "completion",
 )  # fmt: skip
 
@@ -72,9 +73,17 @@ def _cells(result: Result) -> list[Cell]:
         None if result.embedding is None else orjson.dumps(result.embedding.tolist()).decode(),
         result.model,
         result.revision,
+        result.weights,
+        result.tokenizer,
         result.engine,
+        result.engine_version,
+        result.backend,
         result.dtype,
+        result.device,
+        result.hardware,
         result.worker,
+        result.seed,
+        result.params,
         result.attempts,
         iso(result.started_at),
         iso(result.finished_at),

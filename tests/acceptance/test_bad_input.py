@@ -46,6 +46,26 @@ def test_given_a_bad_file_when_submitted_then_one_line_says_so_and_nothing_is_qu
     assert cli("list").stdout == ""
 
 
+SCHEMAS = {
+    "missing": (None, "--schema s.json: No such file"),
+    "broken": ("{", "--schema s.json: this is no JSON"),
+    "unknown type": ('{"type": "foo"}', "the schema can't be followed: Invalid type: foo"),
+    "unknown keyword": ('{"not": {}}', "the schema can't be followed: Unimplemented keys"),
+    "a list": ("[]", "a json_schema has the form"),
+}
+
+
+@pytest.mark.parametrize(("content", "says"), SCHEMAS.values(), ids=SCHEMAS.keys())
+def test_given_a_bad_schema_when_submitted_then_the_reason_is_told_and_nothing_is_queued(
+    content: str | None, says: str, cli: Cli
+) -> None:
+    Path("a.txt").write_text("Hello\n")
+    if content is not None:
+        Path("s.json").write_text(content)
+    _refused(cli("submit", "a.txt", "-m", "m", "--schema", "s.json"), 2, says)
+    assert cli("list").stdout == ""
+
+
 PLACES = {
     "missing": (("submit", "no.jsonl", "-m", "m"), "no.jsonl: no such file: check the path"),
     "no match": (("submit", "*.jsonl", "-m", "m"), "*.jsonl: no file matches"),

@@ -50,6 +50,7 @@ def test_given_a_worker_when_prompts_are_submitted_then_typed_results_come_back(
     frame = results.to_pandas()
     assert list(frame["text"])[:2] == ["one two", "three"]
     assert frame.loc[1, "custom_id"] == "third"
+    assert list(frame["seed"]) == [one.seed for one in found], "no digit is lost"
 
 
 def test_given_an_iterator_when_submitted_then_it_is_read_once(

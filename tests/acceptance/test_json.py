@@ -21,8 +21,9 @@ BATCH_KEYS = {
     "counts", "tokens", "created_at", "started_at", "finished_at", "expires_at",
 }  # fmt: skip
 JOB_KEYS = {
-    "id", "object", "batch", "line", "custom_id", "state", "attempts", "worker", "started_at",
-    "finished_at", "tokens", "request", "samples", "error", "history",
+    "id", "object", "batch", "line", "mode", "custom_id", "state", "attempts", "worker",
+    "started_at", "finished_at", "tokens", "request", "samples", "seed", "params",
+    "provenance", "error", "history",
 }  # fmt: skip
 WORKER_KEYS = {
     "name", "host", "pid", "queue", "engine", "model", "revision", "device", "dtype",
@@ -31,7 +32,8 @@ WORKER_KEYS = {
 }  # fmt: skip
 RESULT_KEYS = {
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
-    "completion_tokens", "model", "revision", "engine", "dtype", "worker", "attempts",
+    "completion_tokens", "model", "revision", "weights", "tokenizer", "engine", "engine_version",
+    "backend", "dtype", "device", "hardware", "worker", "seed", "params", "attempts",
     "started_at", "finished_at", "seconds", "error",
 }  # fmt: skip
 

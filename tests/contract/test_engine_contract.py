@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import Collector, completed, outcomes, request
+from tests.support.endpoint import EchoEndpoint
 from tests.support.measured import embedding_of, measured, score_of
+from tests.support.tiny_models import Kind
+from tests.support.transformers_serve import EXECUTABLE, executable, serving
 from worker.engine.protocol import (
     Cancelled,
     Completed,
@@ -37,6 +44,8 @@ class Make:
 
     name: str
     make: Callable[[], Engine]
+    #: Parameters of a request that runs until it is cancelled.
+    endless: dict[str, Any] = field(default_factory=lambda: ENDLESS)
 
     def started(self) -> Engine:
         engine = self.make()
@@ -44,26 +53,120 @@ class Make:
         return engine
 
 
-SORTS = ["echo", "echo-slow", "gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5", "mamba"]
+SORTS = [
+    *("echo", "echo-slow", "gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5", "mamba"),
+    # Where vLLM is installed, which has an environment of its own (docs/engines.md).
+    *("vllm-gpt2", "vllm-gemma3"),
+    # Where KerasHub is installed.
+    *("keras-gpt2", "keras-gemma3-tied"),
+    *("openai-own", "openai-serve", "openai-url"),
+]
 
 #: Of these an empty prompt is no empty list of tokens.
-WRAPS_PROMPTS = {"gemma3-continuous", "t5"}
+WRAPS_PROMPTS = {"gemma3-continuous", "t5", "vllm-gemma3", "keras-gemma3-tied"}
+
+#: Models that have no chat template.
+NO_CHATS = {"gpt2-continuous", "gpt2-static", "t5", "mamba"}
+
+#: Where an endpoint is that the suite runs against too, its model, and the engine's `extensions`.
+URL, MODEL, EXTENSIONS = (
+    f"PROMPTMILL_TEST_OPENAI_{name}" for name in ("URL", "MODEL", "EXTENSIONS")
+)
+
+#: Sort -> test, and what the other side of the wire has not.
+LACKS = {
+    "openai-serve": {
+        "test_given_logprobs_when_completed_then_there_is_one_per_token": (
+            "transformers serve sends no log-probabilities"
+        ),
+        "test_given_a_limit_when_reached_then_the_reason_is_length": (
+            "transformers serve has no ignore_eos"
+        ),
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _able(request: pytest.FixtureRequest, sort: Make) -> None:
+    reason = LACKS.get(sort.name, {}).get(request.node.originalname)
+    if reason is not None:
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="module", params=SORTS)
-def sort(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Make:
+def sort(
+    request: pytest.FixtureRequest,
+    checkpoint: Checkpoint,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Make]:
     name: str = request.param
-    if name == "echo":
-        return Make(name, lambda: create("echo", EngineConfig("echo")))
-    if name == "echo-slow":
+    if name.startswith("openai-"):
+        with ExitStack() as resources:
+            yield _endpoint(name, checkpoint, tmp_path_factory, resources)
+    elif name == "echo":
+        yield Make(name, lambda: create("echo", EngineConfig("echo")))
+    elif name == "echo-slow":
         options = {"latency": "0.005", "capacity": "4"}
-        return Make(name, lambda: create("echo", EngineConfig("echo", options=options)))
-    kind, _, batching = name.partition("-")
-    folder = checkpoint(kind)  # type: ignore[arg-type]
+        yield Make(name, lambda: create("echo", EngineConfig("echo", options=options)))
+    elif name.startswith("vllm-"):
+        yield _vllm(name, checkpoint)
+    elif name.startswith("keras-"):
+        yield _keras(name, checkpoint)
+    else:
+        kind, _, batching = name.partition("-")
+        folder = checkpoint(kind)  # type: ignore[arg-type]
+        options = {"batching": batching or "auto"}
+        config = EngineConfig(str(folder), "cpu", "float32", max_concurrency=4, options=options)
+        yield Make(name, lambda: create("transformers", config))
+
+
+def _endpoint(
+    name: str,
+    checkpoint: Checkpoint,
+    tmp_path_factory: pytest.TempPathFactory,
+    resources: ExitStack,
+) -> Make:
+    """The engine `openai` over one of three servers."""
+    endless = ENDLESS
+    if name == "openai-own":
+        own = resources.enter_context(EchoEndpoint(vllm=True, seconds_per_token=0.002))
+        url, model, extensions = own.url, "echo", "vllm"
+    elif name == "openai-serve":
+        if executable() is None:
+            pytest.skip(f"needs fastapi and uvicorn, here or where {EXECUTABLE} says")
+        folder = tmp_path_factory.mktemp("serve")
+        url, model = resources.enter_context(serving(checkpoint("gemma3"), folder))
+        extensions, endless = "none", {"max_tokens": 16}  # one request after the other
+    else:
+        url, model = os.environ.get(URL, ""), os.environ.get(MODEL, "")
+        if not url or not model:
+            pytest.skip(f"{URL} and {MODEL} name no endpoint")
+        extensions = os.environ.get(EXTENSIONS, "none")
+        # Its model may be a real one, and slow.
+        endless = {"max_tokens": 64, "ignore_eos": extensions == "vllm"}
+    options = {"base_url": url, "extensions": extensions}
+    config = EngineConfig(model, max_concurrency=4, options=options)
+    return Make(name, lambda: create("openai", config), endless)
+
+
+def _keras(name: str, checkpoint: Checkpoint) -> Make:
+    pytest.importorskip("keras_hub", exc_type=ImportError)
+    folder = checkpoint(name.removeprefix("keras-"))  # type: ignore[arg-type]
+    config = EngineConfig(str(folder), "cpu", "float32", max_concurrency=4)
+    return Make(name, lambda: create("keras", config))
+
+
+def _vllm(name: str, checkpoint: Checkpoint) -> Make:
+    if find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed here")
+    kinds: dict[str, Kind] = {"vllm-gpt2": "gpt2-wide", "vllm-gemma3": "gemma3-wide"}
     config = EngineConfig(
-        str(folder), "cpu", "float32", max_concurrency=4, options={"batching": batching or "auto"}
+        str(checkpoint(kinds[name])),
+        dtype="float32",
+        max_concurrency=4,
+        options={"kv_memory": "0.1", "enforce_eager": "on"},
     )
-    return Make(name, lambda: create("transformers", config))
+    return Make(name, lambda: create("vllm", config))
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +256,20 @@ def test_given_logprobs_when_completed_then_there_is_one_per_token(engine: Engin
     assert answer["b"].samples[0].logprobs is None
 
 
+def test_given_a_chat_when_completed_then_it_is_answered_or_said_why_not(
+    engine: Engine, sort: Make
+) -> None:
+    chat = [{"role": "user", "content": PROMPT}]
+    answer = outcomes(engine, [request("a", chat)])["a"]
+    if sort.name in NO_CHATS or (sort.name == "openai-url" and isinstance(answer, Failed)):
+        assert isinstance(answer, Failed)
+        assert answer.code == "no_chat_template"
+    else:
+        assert isinstance(answer, Completed)
+        assert answer.samples[0].completion_tokens >= 1
+        assert answer.prompt_tokens >= 1
+
+
 def test_given_bad_requests_among_good_ones_when_submitted_then_they_fail_alone(
     engine: Engine, sort: Make
 ) -> None:
@@ -175,7 +292,7 @@ def test_given_running_and_waiting_requests_when_cancelled_then_they_say_so(sort
     engine = sort.started()
     collector = Collector()
     for n in range(12):
-        engine.submit(request(str(n), PROMPT, **ENDLESS), collector.on_done)
+        engine.submit(request(str(n), PROMPT, **sort.endless), collector.on_done)
     for n in range(0, 12, 2):
         engine.cancel(str(n))
     engine.cancel("nobody")
@@ -195,7 +312,7 @@ def test_given_work_in_flight_when_closed_then_it_answers_cancelled_and_nothing_
     engine = sort.started()
     collector = Collector()
     for n in range(10):
-        engine.submit(request(str(n), PROMPT, **ENDLESS), collector.on_done)
+        engine.submit(request(str(n), PROMPT, **sort.endless), collector.on_done)
     engine.close()
     answers = collector.wait(10)
     assert len(collector.answers) == 10
@@ -222,7 +339,7 @@ def test_given_an_engine_when_started_then_it_says_what_it_is(sort: Make) -> Non
     engine = sort.make()
     info = engine.start()
     engine.close()
-    assert info.engine == sort.name.partition("-")[0] or info.engine == "transformers"
+    assert info.engine in (sort.name.partition("-")[0], "transformers")
     assert info.capacity >= 1
     assert info.kv_tokens is None or info.kv_tokens >= info.capacity
 

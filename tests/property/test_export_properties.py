@@ -9,14 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from db.pages import MadePage
 from db.records import Result
-from producer.export import ExportFormat, write
+from db.states import JobState
+from producer.export import ExportFormat, jsonl, write
 from producer.export.csv_table import FORMULA_STARTS, guarded
+from producer.export.fields import duration, iso
 from tests.support.results import result
 
 #: What a database can hold: any Unicode scalars but NUL.
@@ -38,6 +42,82 @@ samples = st.builds(
 )
 
 Row = dict[str, Any]
+
+counts = st.none() | st.integers(0, 2**31 - 1)
+#: As clocks give them, and any others up to the year 9999.
+times = st.none() | st.integers(0, 2**51).map(lambda micros: micros / 1e6) | st.floats(0, 2.5e11)
+
+#: Any fields at all; few words, so that columns of one value and mixed ones both come up.
+anything = st.builds(
+    result,
+    line=st.integers(1, 2**31 - 1),
+    custom_id=st.none() | texts,
+    state=st.sampled_from(JobState),
+    sample=st.integers(0, 3),
+    text=st.sampled_from([None, "", "100 %", "%b", '",\n  "']) | texts,
+    finish_reason=st.sampled_from([None, "stop", "length"]),
+    prompt_tokens=counts,
+    completion_tokens=counts,
+    logprobs=st.none() | st.just('[{"token":"%s\\n"}]'),
+    model=st.sampled_from(["org/model", "100%/model"]),
+    revision=st.none() | texts,
+    engine=st.none() | texts,
+    dtype=st.none() | texts,
+    worker=st.none() | texts,
+    attempts=st.integers(0, 3),
+    started_at=times,
+    finished_at=times,
+    error_code=st.sampled_from([None, "", "broken"]),
+    error_message=st.none() | texts,
+    request=st.none()
+    | st.fixed_dictionaries({}, optional={"prompt": texts, "messages": chats, "params": texts}),
+)
+
+
+def plain(one: Result) -> bytes:
+    """The record as it is documented, without any haste."""
+    record: Row = {
+        "id": one.id,
+        "custom_id": one.custom_id,
+        "line": one.line,
+        "state": one.state.value,
+        "sample": one.sample,
+        "text": one.text,
+        "finish_reason": one.finish_reason,
+        "prompt_tokens": one.prompt_tokens,
+        "completion_tokens": one.completion_tokens,
+        "model": one.model,
+        "revision": one.revision,
+        "weights": one.weights,
+        "tokenizer": one.tokenizer,
+        "engine": one.engine,
+        "engine_version": one.engine_version,
+        "backend": one.backend,
+        "dtype": one.dtype,
+        "device": one.device,
+        "hardware": one.hardware,
+        "worker": one.worker,
+        "seed": one.seed,
+        "params": one.params and orjson.Fragment(one.params),
+        "attempts": one.attempts,
+        "started_at": iso(one.started_at),
+        "finished_at": iso(one.finished_at),
+        "seconds": duration(one.started_at, one.finished_at),
+        "error": one.error_code and {"code": one.error_code, "message": one.error_message},
+    }
+    if one.logprobs is not None:
+        record["logprobs"] = orjson.Fragment(one.logprobs)
+    asked: Row = json.loads(one.request) if one.request is not None else {}
+    record |= {key: asked[key] for key in ("prompt", "messages") if key in asked}
+    return orjson.dumps(record) + b"\n"
+
+
+@given(st.lists(anything, min_size=1, max_size=6))
+@example([result(finished_at=1_760_000_000.25 - less) for less in (0, 3e-7)])  # 0.0 and -0.0
+def test_given_any_results_when_written_as_a_page_then_each_is_as_if_written_alone(
+    results: list[Result],
+) -> None:
+    assert jsonl.page_lines(MadePage(results)) == b"".join(map(plain, results))
 
 
 def read_jsonl(file: Path) -> list[Row]:

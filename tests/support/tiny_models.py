@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Kind = Literal["gpt2", "gemma3", "mamba", "t5"]
+Kind = Literal["gpt2", "gemma3", "gemma3-tied", "mamba", "t5", "gpt2-wide", "gemma3-wide"]
 
 #: Tokens of prompt and text together that the tiny models take, where their shape has a limit.
 CONTEXT_LENGTH = 256
@@ -45,8 +46,10 @@ def build_tiny_model(kind: Kind, folder: Path) -> Path:
     """Write a checkpoint of that kind, with its tokenizer, into `folder` and return it.
 
     `gpt2` has no chat template and no special token around a prompt; `gemma3` has sliding and
-    full attention layers, a chat template and a leading <bos>; `mamba` is a state-space model,
-    `t5` an encoder-decoder: the two that continuous batching does not take.
+    full attention layers, a chat template and a leading <bos>; `gemma3-tied` is the same in the
+    shape of the published ones, whose output is the embedding; `mamba` is a state-space model,
+    `t5` an encoder-decoder: the two that continuous batching does not take. The `wide` ones have
+    heads of 32, the least that vLLM's attention on a CPU takes.
     """
     import torch
     from transformers.utils import logging
@@ -134,7 +137,7 @@ def _t5_tokenizer() -> Any:
     return _wrapped(_tokenizer({"pad_token": "<pad>", "eos_token": "</s>"}), "$A </s>")
 
 
-def _gpt2(tokenizer: Any) -> Any:
+def _gpt2(tokenizer: Any, heads: int = 4) -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
@@ -142,7 +145,7 @@ def _gpt2(tokenizer: Any) -> Any:
         n_positions=CONTEXT_LENGTH,
         n_embd=64,
         n_layer=2,
-        n_head=4,
+        n_head=heads,
         initializer_range=0.3,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -150,7 +153,7 @@ def _gpt2(tokenizer: Any) -> Any:
     return GPT2LMHeadModel(config)
 
 
-def _gemma3(tokenizer: Any) -> Any:
+def _gemma3(tokenizer: Any, head_dim: int = 16) -> Any:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     config = Gemma3TextConfig(
@@ -161,8 +164,8 @@ def _gemma3(tokenizer: Any) -> Any:
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=1,
-        head_dim=16,
-        query_pre_attn_scalar=16,
+        head_dim=head_dim,
+        query_pre_attn_scalar=head_dim,
         sliding_window=16,
         layer_types=["sliding_attention", "sliding_attention", "full_attention"],
         initializer_range=0.3,
@@ -172,6 +175,25 @@ def _gemma3(tokenizer: Any) -> Any:
         eos_token_id=tokenizer.eos_token_id,
     )
     model = Gemma3ForCausalLM(config)
+    end_of_turn = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, end_of_turn]
+    return model
+
+
+def _gemma3_tied(tokenizer: Any) -> Any:
+    import torch
+    from transformers import Gemma3ForCausalLM
+
+    config = _gemma3(tokenizer).config
+    config.num_hidden_layers = 6
+    config.layer_types = [*["sliding_attention"] * 5, "full_attention"]
+    config.tie_word_embeddings = True
+    model = Gemma3ForCausalLM(config)
+    # A token's own embedding would win at the output: what the layers add is made to outweigh it.
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.post_attention_layernorm.weight.fill_(9.0)
+            layer.post_feedforward_layernorm.weight.fill_(9.0)
     end_of_turn = tokenizer.convert_tokens_to_ids("<end_of_turn>")
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, end_of_turn]
     return model
@@ -220,8 +242,11 @@ def _t5(tokenizer: Any) -> Any:
 _BUILDERS: dict[Kind, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "gpt2": (_gpt2_tokenizer, _gpt2),
     "gemma3": (_gemma3_tokenizer, _gemma3),
+    "gemma3-tied": (_gemma3_tokenizer, _gemma3_tied),
     "mamba": (_gpt2_tokenizer, _mamba),
     "t5": (_t5_tokenizer, _t5),
+    "gpt2-wide": (_gpt2_tokenizer, partial(_gpt2, heads=2)),
+    "gemma3-wide": (_gemma3_tokenizer, partial(_gemma3, head_dim=32)),
 }
 
 

@@ -312,13 +312,13 @@ def raised_codes() -> tuple[dict[str, str], set[str]]:
 
 def test_every_error_code_is_documented_and_whether_it_is_tried_again() -> None:
     codes, others = raised_codes()
-    # Codes that pass through, and the two that have a name in the code.
+    # Codes that pass through, and those that have a name in the code.
     passed = {"continuation.error", "loss.code", "outcome.code", "row.error_code"}
     assert others == passed
     from db.queries.jobs import INVALID
-    from worker.engine.transformers.continuation import NOT_FINITE_ERROR
+    from worker.engine.transformers.continuation import NOT_FINITE_ERROR, STRUCTURE_ERROR
 
-    codes |= {INVALID: "False", NOT_FINITE_ERROR: "False"}
+    codes |= dict.fromkeys((INVALID, NOT_FINITE_ERROR, STRUCTURE_ERROR), "False")
     documented = {names(row[0])[0]: row for row in rows(section(FORMATS, "## Error codes"))}
     assert set(documented) == set(codes)
     for code, retriable in codes.items():

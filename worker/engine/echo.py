@@ -32,6 +32,7 @@ from threading import Condition, Thread
 from typing import TypeVar
 
 from worker.engine.options import check_names, choice, number
+from worker.engine.parameters import refusal
 from worker.engine.protocol import (
     Cancelled,
     Completed,
@@ -120,7 +121,7 @@ class EchoEngine:
         )
 
     def submit(self, request: Request, on_done: OnDone) -> None:
-        self._take(request, on_done, answer)
+        self._take(request, on_done, _answered)
 
     def measure(self, request: Measurement, on_done: OnDone) -> None:
         self._take(request, on_done, measured)
@@ -137,9 +138,9 @@ class EchoEngine:
             self._count(outcome)
             on_done(request.id, outcome)
             return
-        refusal = self._enter(_Job(request, on_done, outcome), hangs)
-        if refusal is not None:
-            on_done(request.id, refusal)
+        unwelcome = self._enter(_Job(request, on_done, outcome), hangs)
+        if unwelcome is not None:
+            on_done(request.id, unwelcome)
 
     def cancel(self, request_id: str) -> None:
         with self._changed:
@@ -239,6 +240,10 @@ class EchoEngine:
             self._prompt_tokens += outcome.prompt_tokens
             self._completion_tokens += made
             self._last_step = time.monotonic()
+
+
+def _answered(request: Request) -> Completed | Failed:
+    return refusal("echo", request.params) or answer(request)
 
 
 def answer(request: Request) -> Completed | Failed:

@@ -19,12 +19,20 @@ YES = "yes"
 Support = Mapping[str, str]
 
 _ALL: Support = dict.fromkeys(SamplingParams.model_fields, YES)
+#: What only an engine that chooses tokens can follow.
+STRUCTURES = ("response_format", "regex", "choice", "grammar")
 _NO_CHOICE = "no effect: there is nothing to choose"
 
 SUPPORT: dict[str, Support] = {
     "transformers": _ALL,
-    "echo": {
+    "keras": _ALL,
+    "vllm": {
         **_ALL,
+        "temperature": "yes, up to 2; between 0 and 0.01 it counts as 0.01",
+        "logprobs": "yes; under a structure, among the tokens that it allows",
+    },
+    "echo": {
+        **{name: what for name, what in _ALL.items() if name not in STRUCTURES},
         "max_tokens": "yes; a token is a word",
         "max_length": "yes; a token is a word",
         "temperature": "0: begins with the first word; else with word number (seed + sample)",
@@ -33,26 +41,57 @@ SUPPORT: dict[str, Support] = {
         "top_logprobs": "one alternative at most",
         **dict.fromkeys(("top_k", "top_p", "min_p", "repetition_penalty"), _NO_CHOICE),
     },
+    "openai": {
+        **dict.fromkeys(("max_tokens", "temperature", "top_p"), YES),
+        "n": "yes; where one answer has fewer, the rest is asked for again",
+        "stop": "yes; the first 4 end the text at the endpoint, all of them here",
+        "seed": "passed on, its low 31 bits; refused with `extensions=google`",
+        "logprobs": "yes, as the endpoint computes them; without token ids",
+        "response_format": "for chats; with `extensions=vllm` for prompts too",
+        "top_logprobs": "yes",
+        "echo": "yes; refused for a chat",
+    },
+}
+
+#: Engine -> one of its options, as `name=value` -> what it honours under that option only.
+UNDER_OPTION: dict[str, dict[str, frozenset[str]]] = {
+    "openai": {
+        "extensions=vllm": frozenset(
+            {
+                *("top_k", "min_p", "repetition_penalty", "stop_token_ids", "ignore_eos"),
+                *("regex", "choice", "grammar"),
+            }
+        )
+    }
 }
 
 
-#: The modes of each engine; whichever is missing here has `generate` alone.
+#: The modes of each engine.
 MODES: dict[str, frozenset[Mode]] = {
     "transformers": frozenset(Mode),
+    "keras": frozenset({Mode.GENERATE}),
+    "vllm": frozenset({Mode.GENERATE}),
     "echo": frozenset(Mode),
+    "openai": frozenset({Mode.GENERATE}),
 }
 
 
-def refusal(engine: str, params: SamplingParams) -> Failed | None:
-    """Why this engine can't honour what was asked for; None: it can."""
-    support = SUPPORT[engine]
+def refusal(engine: str, params: SamplingParams, option: str | None = None) -> Failed | None:
+    """Why this engine can't honour what was asked for; None: it can.
+
+    `option`: the one that the engine has of those in UNDER_OPTION.
+    """
+    under = UNDER_OPTION.get(engine, {})
+    support = {*SUPPORT[engine], *under.get(option or "", ())}
     for name in SamplingParams.model_fields:
         asked = getattr(params, name) != SamplingParams.model_fields[name].default
         if asked and name not in support:
+            options = [f"with the option {one}" for one, names in under.items() if name in names]
+            others = [f"'{one}'" for one in _that_honour(name)]
             return Failed(
                 "unsupported_parameter",
-                f"engine '{engine}' can't honour {name}: leave it out or use an engine that can "
-                f"({', '.join(_that_honour(name))})",
+                f"engine '{engine}' can't honour {name}: leave it out or use what can "
+                f"({', '.join([*options, *others])})",
             )
     return None
 
@@ -83,10 +122,15 @@ def table() -> str:
     engines = list(SUPPORT)
     rows = [["parameter", *(f"`{engine}`" for engine in engines)], ["---"] * (len(engines) + 1)]
     rows += [
-        [f"`{name}`", *(SUPPORT[engine].get(name, "refused") for engine in engines)]
+        [f"`{name}`", *(_cell(engine, name) for engine in engines)]
         for name in SamplingParams.model_fields
     ]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def _cell(engine: str, name: str) -> str:
+    under = [f"`{one}`" for one, names in UNDER_OPTION.get(engine, {}).items() if name in names]
+    return SUPPORT[engine].get(name) or (f"with {' or '.join(under)}" if under else "refused")
 
 
 def _that_honour(name: str) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from db.modes import EmbedParams, Precision, ScoreParams
@@ -166,6 +167,13 @@ class EngineInfo:
     kv_tokens: int | None = None
     #: Tokens of prompt and text together that the model takes; None: no limit.
     context_length: int | None = None
+    #: Which of its ways of computing the engine took, where they may round otherwise.
+    backend: str | None = None
+    #: What the device is: a GPU's name, or a processor's kind and instructions.
+    hardware: str | None = None
+    #: Where the files that were loaded lie on this machine: weights and tokenizer are told by
+    #: their digests. None: not here, as those of a hosted model.
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,19 @@ from worker.engine.protocol import Engine, EngineConfig
 #: Engine name -> the class that makes it, as `module:class`.
 _FACTORIES: dict[str, str] = {
     "echo": "worker.engine.echo:EchoEngine",
+    "openai": "worker.engine.openai_api.engine:OpenAIEngine",
+    "keras": "worker.engine.kerashub.engine:KerasEngine",
     "transformers": "worker.engine.transformers.engine:TransformersEngine",
+    "vllm": "worker.engine.vllm_engine.engine:VllmEngine",
 }
 
 #: Engine name -> the extra of this package that brings what it imports.
-_EXTRAS: dict[str, str] = {"transformers": "worker"}
+_EXTRAS: dict[str, str] = {
+    "keras": "keras",
+    "openai": "openai",
+    "transformers": "worker",
+    "vllm": "vllm",
+}
 
 
 def engine_names() -> list[str]:

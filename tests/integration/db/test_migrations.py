@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from db.database import Database
 from db.errors import SchemaMismatch
@@ -25,6 +27,7 @@ from db.settings import Settings
 from tests.support.crowd import at_once
 from tests.support.processes import environment
 from tests.support.services import Postgres
+from tests.support.stored import a_batch
 
 HEAD = REVISIONS[-1]
 UPGRADE = """
@@ -191,6 +194,44 @@ def test_given_an_upgrade_that_breaks_when_looked_at_then_there_is_no_half_a_sch
     assert upgrade(empty) == (None, HEAD)
 
 
+def migrate(database: Database, run: Callable[[Config, str], None], revision: str) -> None:
+    with database.write() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        run(config, revision)
+
+
+def test_given_workers_of_an_older_release_when_upgraded_and_back_then_they_are_kept(
+    empty: Database,
+) -> None:
+    migrate(empty, command.upgrade, "0002")
+    older = "name, host, pid, queue, engine, engine_version, model, device, dtype, parameters, "
+    older += "capacity, started_at, heartbeat_at"
+    with empty.write() as connection:
+        connection.execute(
+            text(
+                f"INSERT INTO workers ({older}) VALUES "
+                "('w', 'h', 1, 'q', 'echo', '1', 'm', 'cpu', 'text', 0, 1, 1.5, 2.5)"
+            )
+        )
+
+    def stored(columns: str) -> tuple[Any, ...]:
+        with empty.read() as connection:
+            return tuple(connection.execute(text(f"SELECT {columns} FROM workers")).one())
+
+    before = stored(older)
+    for _ in range(2):
+        assert upgrade(empty) == ("0002", HEAD)
+        assert stored(older) == before
+        assert stored("backend, hardware, weights, tokenizer") == (None,) * 4
+        migrate(empty, command.downgrade, "0002")
+        assert empty.revision() == "0002"
+        with empty.read() as connection:
+            columns = {one["name"] for one in inspect(connection).get_columns("workers")}
+        assert not columns & {"backend", "hardware", "weights", "tokenizer"}
+        assert stored(older) == before
+
+
 def test_given_an_embedded_database_when_first_used_then_it_is_created_for_this_user_alone(
     tmp_path: Path,
 ) -> None:
@@ -247,3 +288,16 @@ def test_given_results_of_the_second_schema_when_upgraded_then_they_stay_and_are
         2,
     )
     assert (found["logprob"], found["embedding"]) == (None, None)
+
+
+def test_given_an_upgraded_database_when_taken_back_then_only_generated_text_is_let_go_of(
+    database: Database,
+) -> None:
+    a_batch(database, 1)
+    migrate(database, command.downgrade, "0003")
+    assert upgrade(database) == ("0003", HEAD)
+    a_batch(database, 1, mode=Mode.EMBED)
+    with pytest.raises(RuntimeError, match="delete them first"):
+        migrate(database, command.downgrade, "0003")
+    assert database.revision() == HEAD
+    ready(database)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import insert, text, update
 
 from db.database import Database
 from db.errors import DatabaseError
-from db.queries import outcomes, results
+from db.modes import Mode
+from db.queries import jobs, outcomes, results
+from db.queries.outcomes import SampleRow
 from db.records import Batch, Claim, Result
+from db.sampling import MODELS, seed_of
 from db.schema import batches as batch_table
 from db.schema import jobs as job_table
 from db.schema import results as result_table
 from db.settings import Settings
 from db.states import JobState
+from db.vectors import pack
 from tests.support.stored import (
     MODEL,
     a_batch,
@@ -38,7 +44,7 @@ def batch(database: Database) -> Batch:
 
 @pytest.fixture
 def worker(database: Database) -> int:
-    return a_worker(database, name="the worker")
+    return a_worker(database, name="the worker", weights="5f" * 32)
 
 
 @pytest.fixture
@@ -115,6 +121,7 @@ def test_given_a_result_when_streamed_then_it_says_where_it_comes_from(
         "float32",
         "the worker",
     )
+    assert (one.engine_version, one.device, one.weights) == ("1", "cpu", "5f" * 32)
     assert (one.prompt_tokens, one.completion_tokens, one.finish_reason) == (3, 2, "stop")
     assert one.request == '{"prompt":"prompt 1"}'
     assert next(results.stream(database, finished, order="finished")).request is None
@@ -223,3 +230,73 @@ def _write_slowly(database: Database) -> None:
         connection.execute(text("SELECT 1"))
         time.sleep(2.2)
         connection.execute(text("SELECT 1"))
+
+
+def test_given_lines_with_parameters_when_streamed_then_each_tells_its_seed_and_all_in_force(
+    database: Database,
+) -> None:
+    batch = a_batch(database, 4, chunk_size=4, invalid=[4], params={"top_k": 5})
+    worker = a_worker(database)
+    requests = {
+        1: {"prompt": 'a text with "params":{"top_k":9} in it'},
+        2: {"prompt": "x", "params": {"seed": 2**62 + 1, "max_tokens": 3}},
+        3: {"messages": [{"role": "user", "content": "y"}], "params": {"max_length": 9}},
+    }
+    with database.write() as connection:
+        for line, request in requests.items():
+            connection.execute(
+                update(job_table)
+                .where(job_table.c.batch_id == batch.key, job_table.c.line == line)
+                .values(request=orjson.dumps(request).decode())
+            )
+    (claim,) = claims(database, worker)
+    with database.write() as connection:
+        outcomes.record(connection, [succeeded(claim, line) for line in (1, 2, 3)], worker=worker)
+    first, second, third, invalid = results.stream(database, batch, order="input")
+    told = [orjson.loads(one.params or "") for one in (first, second, third)]
+    assert [one["top_k"] for one in told] == [5, 5, 5]
+    assert [one.get("max_tokens") for one in told] == [128, 3, None]
+    assert told[2]["max_length"] == 9
+    assert [first.seed, second.seed] == [seed_of(batch.id, 1), 2**62 + 1]
+    assert (invalid.seed, invalid.params) == (None, None)
+    for result, params in zip((first, second, third), told, strict=True):
+        with database.read() as connection:
+            job = jobs.get_job(connection, batch.id, result.line)
+        assert (job.seed, job.params) == (result.seed, params)
+        assert job.provenance is not None
+        assert job.provenance.dtype == "float32"
+    with database.read() as connection:
+        bad = jobs.get_job(connection, batch.id, 4)
+    assert (bad.seed, bad.params, bad.provenance) == (None, None, None)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_given_a_mode_when_streamed_then_its_measure_is_there_and_the_others_are_not(
+    database: Database, mode: Mode
+) -> None:
+    batch = a_batch(database, 2, chunk_size=2, invalid=[2], mode=mode)
+    worker = a_worker(database)
+    (claim,) = claims(database, worker)
+    sample = {
+        Mode.GENERATE: SampleRow("text", "stop", 3),
+        Mode.SCORE: SampleRow(None, None, 3, logprob=-2.5),
+        Mode.EMBED: SampleRow(None, None, 0, embedding=pack(array("f", [1.0, -0.5]), "float16")),
+    }[mode]
+    outcome = succeeded(claim, 1)._replace(samples=(sample,))
+    with database.write() as connection:
+        outcomes.record(connection, [outcome], worker=worker)
+    for with_request in (False, True):
+        found, invalid = results.stream(database, batch, with_request=with_request)
+        assert found.logprob == (-2.5 if mode is Mode.SCORE else None)
+        vector = found.embedding
+        assert (None if vector is None else list(vector)) == (
+            [1.0, -0.5] if mode is Mode.EMBED else None
+        )
+        assert (found.request is None) is not with_request
+        assert (found.seed is None) is (mode is not Mode.GENERATE)
+        assert set(orjson.loads(found.params or "")) <= set(MODELS[mode].model_fields)
+        assert (invalid.logprob, invalid.embedding) == (None, None)
+        assert invalid.error_code == "invalid_request"
+    with database.read() as connection:
+        job = jobs.get_job(connection, batch.id, 1)
+    assert (job.mode, job.seed) == (mode, found.seed)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from db.database import Database
 from db.errors import DatabaseUnavailable, PromptmillError, SchemaMismatch, SettingsError
 from db.ids import new_mark, queue_name, worker_name
 from db.queries import jobs, workers
+from db.records import Provenance
 from db.schema import workers as worker_table
 from db.settings import Settings
 from tests.support.processes import eventually
 from tests.support.stored import a_batch, batch_now, chunk_states
+from worker.checkpoint import Weights, tokenizer_digest
 from worker.engine.echo import EchoEngine
 from worker.engine.protocol import EngineInfo
 from worker.process import WorkerProcess
@@ -93,6 +97,53 @@ def test_given_a_batch_when_a_worker_starts_then_it_says_so_finds_the_work_and_l
         assert workers.alive(connection, within=60) == []
         assert connection.execute(select(worker_table.c.stopped_at)).scalar_one() is not None
     assert batch_now(database, batch).succeeded == 8
+
+
+class FromFiles(EchoEngine):
+    """An echo that says that it has loaded a model's files."""
+
+    folder = Path()
+
+    def start(self) -> EngineInfo:
+        return replace(super().start(), folder=self.folder, backend="read aloud")
+
+
+def test_given_a_model_with_files_when_a_worker_starts_then_its_card_gets_their_digests(
+    config: Settings,
+    database: Database,
+    workers_here: Started,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(FromFiles, "folder", tmp_path)
+    monkeypatch.setattr("worker.engine.echo.EchoEngine", FromFiles)
+    ready, go = threading.Event(), threading.Event()
+    digest = Weights.digest
+
+    def slow(self: Weights, memory: Path | None = None) -> str | None:
+        ready.set()
+        assert go.wait(60)
+        return digest(self, memory)
+
+    monkeypatch.setattr(Weights, "digest", slow)
+    batch = a_batch(database, 2, queue=queue_name(MODEL), model=MODEL)
+    process = workers_here.start(config)
+    assert ready.wait(60)
+    eventually(lambda: batch_now(database, batch).finished, what="it works meanwhile")
+
+    def made() -> Provenance:
+        with database.read() as connection:
+            found = jobs.get_job(connection, batch.id, 1).provenance
+        assert found is not None
+        return found
+
+    assert (made().weights, made().backend) == (None, "read aloud")
+    assert made().tokenizer == tokenizer_digest(tmp_path)
+    go.set()
+    process.stop(5)
+    assert made().weights == Weights.of(tmp_path).digest()
 
 
 def test_given_a_worker_that_holds_a_chunk_when_stopped_then_the_chunk_is_there_for_others(

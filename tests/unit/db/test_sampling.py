@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -36,6 +37,13 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "repetition_penalty": ([0.1, 1, 100], [0, -1, 101, NAN, INF]),
     "ignore_eos": ([True, False], [1, "true"]),
     "echo": ([True, False], [0, "false"]),
+    "response_format": (
+        [{"type": "json_object"}, {"type": "json_schema", "json_schema": {"schema": {}}}],
+        ["json", [], 3],
+    ),
+    "regex": (["a+", "[0-9]{4}"], ["", 3]),
+    "choice": ([["a"], ["a", "b"]], ["a", [""], [1], []]),
+    "grammar": (['start: "a"', 'root ::= "a"'], ["", 1]),
     "top_logprobs": ([], [-1, 21, 1.5, True]),
 }
 
@@ -248,3 +256,29 @@ def test_given_defaults_of_a_mode_when_merged_then_the_line_wins() -> None:
     assert merged == EmbedParams(pooling="last", normalize=True)
     assert merge({}, {"logprobs": 0}, Mode.SCORE) == ScoreParams(logprobs=0)
     assert parameter_names(Mode.SCORE) == ["logprobs"]
+
+
+STRUCTURES: list[tuple[dict[str, Any], str]] = [
+    ({"response_format": {"type": "json"}}, "its type is one of text, json_object, json_schema"),
+    ({"response_format": {"type": "json_schema"}}, "a json_schema has the form"),
+    ({"regex": "[a"}, "the regular expression can't be followed"),
+    ({"grammar": "start: b"}, "the grammar can't be followed"),
+    ({"choice": []}, "at least 1 item"),
+    ({"choice": "yes"}, "a list of strings"),
+    ({"choice": ["a"], "regex": "b"}, "give one of response_format, regex, choice and grammar"),
+]
+
+
+@pytest.mark.parametrize(("given", "says"), STRUCTURES, ids=lambda one: str(one)[:30])
+def test_given_a_structure_that_cant_be_followed_when_normalised_then_the_reason_is_told(
+    given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ParameterError, match=re.escape(says)):
+        normalise(given)
+
+
+def test_given_structures_when_normalised_then_they_stay_as_given() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "null"}}}
+    for given in ({"response_format": schema}, {"choice": ["a", "b"]}, {"regex": "a+"}):
+        assert normalise(given) == given
+    assert SamplingParams(response_format={"type": "text"}).structure is None

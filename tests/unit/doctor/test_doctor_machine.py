@@ -100,6 +100,20 @@ def test_given_the_echo_engine_when_looking_then_neither_device_nor_files_are_ne
     assert (device.state, model.state) == ("ok", "ok")
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_given_the_engine_keras_when_looking_then_its_library_counts_and_torch_does_not(
+    monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    there = {"keras_hub", "transformers"} if installed else {"torch", "transformers"}
+    monkeypatch.setattr(devices, "find_spec", lambda name: name if name in there else None)
+    (check,) = device_checks(Settings(engine="keras"))
+    if installed:
+        assert check.state == "ok"
+    else:
+        assert check.finding.startswith("keras_hub is not installed")
+        assert check.advice == "pip install 'promptmill[keras]'"
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model's folder, as far as names go."""

@@ -15,7 +15,7 @@ from worker.engine.protocol import EngineConfig
 from worker.engine.transformers import attention, paged
 from worker.engine.transformers.backend import Traits, why_not_continuous
 from worker.engine.transformers.engine import TransformersEngine
-from worker.engine.transformers.static import pick_batch
+from worker.engine.transformers.padded import pick_batch
 
 PLAIN = Traits(
     encoder_decoder=False,

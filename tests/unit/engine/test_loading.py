@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from db.errors import ModelLoadError, SettingsError
 from tests.support.checkpoints import Checkpoint
 from worker.engine.protocol import EngineConfig
-from worker.engine.transformers import loading
+from worker.engine.transformers import loading, metadata
 
 
 @pytest.fixture
@@ -126,13 +126,13 @@ def test_given_a_dtype_when_loaded_then_the_model_has_it(folder: Path, dtype: st
 
 
 def test_given_a_folder_when_changed_then_its_digest_changes(folder: Path) -> None:
-    before = loading.folder_digest(folder)
-    assert before == loading.folder_digest(folder)
+    before = metadata.folder_digest(folder)
+    assert before == metadata.folder_digest(folder)
     with (folder / "model.safetensors").open("ab") as weights:
         weights.write(b"\x00")
-    grown = loading.folder_digest(folder)
+    grown = metadata.folder_digest(folder)
     (folder / "config.json").write_text("{}")
-    assert len({before, grown, loading.folder_digest(folder)}) == 3
+    assert len({before, grown, metadata.folder_digest(folder)}) == 3
 
 
 def shape(**values: int) -> SimpleNamespace:
@@ -154,7 +154,7 @@ def test_given_limits_when_asked_for_the_context_then_the_models_own_counts(
     values: dict[str, int], tokenizer_limit: int, expected: int | None
 ) -> None:
     tokenizer = SimpleNamespace(model_max_length=tokenizer_limit)
-    assert loading.context_length(shape(**values), tokenizer) == expected
+    assert metadata.context_length(shape(**values), tokenizer) == expected
 
 
 def test_given_end_tokens_in_several_places_when_asked_then_the_generation_config_counts() -> None:
@@ -162,8 +162,8 @@ def test_given_end_tokens_in_several_places_when_asked_then_the_generation_confi
     model = SimpleNamespace(
         config=shape(eos_token_id=2), generation_config=SimpleNamespace(eos_token_id=[1, 106])
     )
-    assert loading.end_ids(model, tokenizer) == {1, 106}
+    assert metadata.end_ids(model, tokenizer) == {1, 106}
     model.generation_config = None
-    assert loading.end_ids(model, tokenizer) == {2}
+    assert metadata.end_ids(model, tokenizer) == {2}
     model.config = shape()
-    assert loading.end_ids(model, tokenizer) == {3}
+    assert metadata.end_ids(model, tokenizer) == {3}

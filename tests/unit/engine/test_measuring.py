@@ -29,6 +29,7 @@ from worker.engine.transformers.body import Body
 from worker.engine.transformers.engine import TransformersEngine
 from worker.engine.transformers.loading import load
 from worker.engine.transformers.measurement import Measuring, pick
+from worker.engine.transformers.measurer import Measurer
 
 #: Of every length, so that a batch is padded.
 TEXTS = [
@@ -226,6 +227,12 @@ def test_given_a_chat_when_scored_then_the_completion_follows_the_rendered_promp
 OUT_OF_MEMORY = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 
 
+def measurer_of(engine: TransformersEngine) -> Measurer:
+    measurer = engine._running.measurer
+    assert isinstance(measurer, Measurer)
+    return measurer
+
+
 def break_body(engine: TransformersEngine, breaks: Any) -> None:
     """Let the model's body raise what `breaks(number of the call, input ids)` gives."""
     calls = count()
@@ -237,7 +244,7 @@ def break_body(engine: TransformersEngine, breaks: Any) -> None:
         if error is not None:
             raise error
 
-    body: Any = engine._running.measurer._body._inner
+    body: Any = measurer_of(engine)._body._inner
     body.register_forward_pre_hook(hook, with_kwargs=True)
 
 
@@ -248,7 +255,7 @@ def test_given_memory_runs_out_when_measuring_then_a_pass_takes_half_and_nothing
     engine = started(checkpoint("gpt2"), batching)
     wanted = [score_of(str(at), text, " x") for at, text in enumerate(TEXTS)]
     expected = measured(engine, wanted)
-    tokens = engine._running.measurer.batch_tokens
+    tokens = measurer_of(engine).batch_tokens
 
     def breaks(_: int, ids: torch.Tensor) -> Exception | None:
         return RuntimeError(OUT_OF_MEMORY) if ids.shape[0] > 4 else None
@@ -256,7 +263,7 @@ def test_given_memory_runs_out_when_measuring_then_a_pass_takes_half_and_nothing
     break_body(engine, breaks)
     with caplog.at_level(logging.WARNING):
         answers = measured(engine, wanted)
-    assert engine._running.measurer.batch_tokens <= tokens // 2
+    assert measurer_of(engine).batch_tokens <= tokens // 2
     assert any(getattr(one, "action", "") == "engine_shrink" for one in caplog.records)
     for name, one in expected.items():
         found = answers[name]

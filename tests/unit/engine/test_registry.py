@@ -16,7 +16,7 @@ def test_given_an_unknown_name_when_created_then_the_nearest_is_offered() -> Non
 
 
 def test_given_a_name_like_none_when_created_then_all_are_listed() -> None:
-    with pytest.raises(SettingsError, match="known: echo, transformers"):
+    with pytest.raises(SettingsError, match="known: echo, keras, openai, transformers, vllm"):
         create("zzz", EngineConfig("m"))
 
 
@@ -40,16 +40,51 @@ def test_given_the_echo_engine_when_used_then_no_model_library_is_imported() -> 
         "import sys; from worker.engine.registry import create;"
         "from worker.engine.protocol import EngineConfig;"
         "create('echo', EngineConfig('m')).start();"
-        "assert not {'torch', 'transformers'} & set(sys.modules)"
+        "assert not {'torch', 'transformers', 'keras', 'tensorflow', 'jax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.parametrize(
+    ("engine", "package", "extra"),
+    [("transformers", "transformers", "worker"), ("openai", "openai_api", "openai")],
+)
 def test_given_a_missing_library_when_created_then_the_extra_is_named(
+    engine: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(f"worker.engine.{package}")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, engine, None)
+    with pytest.raises(SettingsError, match=rf"promptmill\[{extra}\]"):
+        create(engine, EngineConfig("m"))
+
+
+def test_given_no_keras_hub_when_created_then_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("worker.engine.transformers")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(SettingsError, match=r"promptmill\[worker\]"):
-        create("transformers", EngineConfig("m"))
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    with pytest.raises(SettingsError, match=r"'keras_hub'.*promptmill\[keras\]"):
+        create("keras", EngineConfig("m"))
+
+
+def test_given_another_framework_when_keras_is_created_then_it_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(SettingsError, match=r"KERAS_BACKEND=torch.*tensorflow or jax"):
+        create("keras", EngineConfig("m"))
+    with pytest.raises(SettingsError, match="option 'backend': 'torch'"):
+        create("keras", EngineConfig("m", options={"backend": "torch"}))
+
+
+def test_given_the_engine_keras_when_created_then_its_library_is_not_yet_imported() -> None:
+    program = (
+        "import sys; from db.errors import SettingsError;"
+        "from worker.engine.registry import create;"
+        "from worker.engine.protocol import EngineConfig\n"
+        "try: create('keras', EngineConfig('m'))\n"
+        "except SettingsError: pass\n"
+        "assert 'worker.engine.kerashub.engine' in sys.modules\n"
+        "assert not {'keras', 'keras_hub', 'tensorflow', 'jax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

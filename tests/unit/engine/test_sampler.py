@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -192,3 +193,35 @@ def test_given_other_arguments_when_uniform_then_numbers_spread_evenly() -> None
 
 
 EXPECTED_UNIFORM = 0.3360530620497355
+
+
+@pytest.mark.parametrize("vocabulary", [64, 100, 1000])
+def test_given_bits_when_unpacked_on_a_device_or_a_cpu_then_the_same_tokens_are_forbidden(
+    vocabulary: int,
+) -> None:
+    width = -(-vocabulary // 32)
+    masks = torch.randint(-(2**31), 2**31, (5, width), dtype=torch.int64).int()
+    here = sampler.forbidden(masks, vocabulary)
+    assert here.shape == (5, vocabulary)
+    assert here.equal(sampler.forbidden_on_device(masks, vocabulary))
+    assert bool(here[3, 37]) is not bool(int(masks[3, 1]) >> 5 & 1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_given_allowed_tokens_when_chosen_then_it_is_one_of_them(
+    temperature: float, top_p: float
+) -> None:
+    logits = torch.randn(3, 64)
+    before = logits.clone()
+    only = np.zeros(2, dtype=np.int32)
+    only[1] = 1 << 4  # token 36
+    rows = [
+        Row(temperature, top_p=top_p, uniform=0.9, allowed=only),
+        Row(temperature, top_p=top_p, uniform=0.2),
+        Row(temperature, top_p=top_p, uniform=0.1, allowed=only),
+    ]
+    tokens = choose(logits, rows)
+    assert tokens[0] == tokens[2] == 36
+    assert tokens[1] == choose(logits[1:2], rows[1:2])
+    assert logits.equal(before)

@@ -29,6 +29,8 @@ def test_given_a_sample_and_a_failure_when_written_then_each_is_a_flat_row(tmp_p
     assert first["seconds"] == "1.25"
     assert first["finished_at"] == "2025-10-09T08:53:21.500Z"
     assert first["prompt"] == "P"
+    assert (first["weights"], first["seed"]) == ("5f" * 32, str(2**62 + 1))
+    assert json.loads(first["params"]) == {"max_tokens": 8, "temperature": 1.0}
     assert first["error_code"] == ""
     assert json.loads(first["logprobs"]) == LOGPROBS
     assert (second["state"], second["text"]) == ("failed", "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,9 +41,17 @@ def test_given_a_sample_when_written_then_every_key_is_there(tmp_path: Path) -> 
             "completion_tokens": 2,
             "model": "org/model",
             "revision": "abc123",
+            "weights": "5f" * 32,
+            "tokenizer": "a1" * 32,
             "engine": "transformers",
+            "engine_version": "5.23.0, torch 2.13.0",
+            "backend": "continuous, packed attention",
             "dtype": "float32",
+            "device": "cpu",
+            "hardware": "x86_64 AVX512",
             "worker": "host:1:x",
+            "seed": 2**62 + 1,
+            "params": {"max_tokens": 8, "temperature": 1.0},
             "attempts": 1,
             "started_at": "2025-10-09T08:53:20.250Z",
             "finished_at": "2025-10-09T08:53:21.500Z",
@@ -117,3 +127,25 @@ def test_given_a_packed_name_when_written_then_the_file_is_packed(
 
 def test_given_no_results_when_written_then_the_file_is_empty(tmp_path: Path) -> None:
     assert written(tmp_path) == []
+
+
+def test_given_measures_among_others_when_written_then_only_theirs_have_the_keys(
+    tmp_path: Path,
+) -> None:
+    nothing = {"text": None, "finish_reason": None, "seed": None}
+    score, vector, impossible, broken, text = written(
+        tmp_path,
+        result(1, logprob=-3.0, logprobs=json.dumps(LOGPROBS), **nothing),
+        result(2, embedding=array("f", [0.5, -2.0]), **nothing),
+        result(3, logprob=-1e6, **nothing),
+        failure(4),
+        result(5),
+    )
+    assert (score["logprob"], score["perplexity"]) == (-3.0, math.exp(1.5))
+    assert (score["logprobs"], score["text"]) == (LOGPROBS, None)
+    assert vector["embedding"] == [0.5, -2.0]
+    assert (impossible["logprob"], impossible["perplexity"]) == (-1e6, None)
+    measures = {"logprob", "perplexity", "embedding", "logprobs"}
+    assert not measures & (set(broken) | set(text))
+    assert measures & set(vector) == {"embedding"}
+    assert measures & set(impossible) == {"logprob", "perplexity"}

@@ -37,6 +37,8 @@ def test_given_results_when_written_then_columns_have_their_types(tmp_path: Path
     assert first["started_at"] == datetime(2025, 10, 9, 8, 53, 20, 250_000, UTC)
     assert (first["line"], first["prompt_tokens"], first["seconds"]) == (1, 3, 1.25)
     assert first["logprobs"] == LOGPROBS
+    assert (first["weights"], first["seed"]) == ("5f" * 32, 2**62 + 1)
+    assert json.loads(first["params"]) == {"max_tokens": 8, "temperature": 1.0}
     assert (first["prompt"], first["messages"]) == ("P", None)
     assert (second["state"], second["error_code"]) == ("failed", "engine_error")
     assert (second["text"], second["started_at"], second["logprobs"]) == (None, None, None)

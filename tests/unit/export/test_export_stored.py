@@ -10,9 +10,9 @@ import pytest
 
 from db.database import Database
 from db.queries import batches, outcomes, steering
-from db.queries.results import Order, stream
+from db.queries.results import Order, pages, stream
 from db.records import Batch
-from producer.export import ExportFormat, write
+from producer.export import ExportFormat, beside, write, write_pages
 from tests.support.stored import a_batch, a_claim, a_worker, failed, succeeded
 
 
@@ -60,6 +60,26 @@ def test_given_a_mixed_batch_when_exported_then_each_sample_and_failure_is_a_rec
     ]
     assert records[2]["error"] == {"code": "broken", "message": "it broke"}
     assert records[0]["prompt"] == "prompt 1"
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "csv", "openai"])
+@pytest.mark.parametrize("order", ["input", "finished"])
+def test_given_a_mixed_batch_when_written_in_pages_then_the_bytes_are_those_of_its_records(
+    order: Order,
+    format_: ExportFormat,
+    database: Database,
+    mixed: Batch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(beside, "FIRST", 1)
+    monkeypatch.setattr("db.queries.results._PAGE", 1)
+    paged, single = tmp_path / "paged", tmp_path / "single"
+    found = pages(database, mixed, order=order, with_request=True)
+    count = write_pages(found, paged, format=format_, batch=mixed, beside=True)
+    found_too = stream(database, mixed, order=order, with_request=True)
+    assert write(found_too, single, format=format_, batch=mixed) == count
+    assert paged.read_bytes() == single.read_bytes()
 
 
 @pytest.mark.parametrize("order", ["input", "finished"])

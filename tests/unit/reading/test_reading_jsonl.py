@@ -207,7 +207,7 @@ def completion_body(**changes: Any) -> dict[str, Any]:
         (completion_body(prompt=["a", "b"]), ["a list of 2", "its own line"]),
         (completion_body(prompt=[]), ["a list of 0", "its own line"]),
         (completion_body(prompt=[[1, 2]]), ["the prompt is a list", "must be text"]),
-        (completion_body(response_format={}), ["'response_format'", "not supported yet"]),
+        (completion_body(response_format={}), ["response_format: its type is one of", "not None"]),
         (completion_body(params={}), ["unknown key 'params' in the body", "move it out"]),
         (completion_body(model=4), ["the model is a number", "name one"]),
     ],

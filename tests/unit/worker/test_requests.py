@@ -11,6 +11,7 @@ import pytest
 from db.modes import EmbedParams, Mode, ScoreParams
 from db.queries.outcomes import JobOutcome
 from db.records import Claim, ClaimedJob
+from db.sampling import seed_of
 from db.states import JobState
 from db.vectors import unpack
 from worker.engine.protocol import (
@@ -25,7 +26,7 @@ from worker.engine.protocol import (
     ScoreRequest,
     TokenLogprob,
 )
-from worker.requests import backoff, seed_of, storable, to_outcome, to_request
+from worker.requests import backoff, storable, to_outcome, to_request
 from worker.run import Run
 
 

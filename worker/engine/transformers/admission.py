@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+from db.structure import Structure
 from worker.engine.protocol import Failed, Request
+from worker.engine.room import room, strange_stop
 from worker.engine.transformers.continuation import Continuation
+from worker.engine.transformers.guide import Guide, Guides
 from worker.engine.transformers.prompt import Prompt, Prompter
 
 _serial = itertools.count()
@@ -17,6 +20,7 @@ class Admission:
     """What a loaded model can take."""
 
     prompter: Prompter
+    guides: Guides
     end_ids: frozenset[int]
     vocabulary: int
     #: Tokens of prompt and text together; of an encoder-decoder, of each. None: no limit.
@@ -28,21 +32,25 @@ class Admission:
         self, request: Request, prompt: Prompt, longest: int | None
     ) -> list[Continuation] | Failed:
         """The request's samples, ready to run; `longest` is what the KV cache holds of one."""
-        limit = self._limit(request, prompt, longest)
+        params, start = request.params, self.decoder_start_id
+        limit = room(
+            len(prompt.token_ids),
+            params,
+            context_length=self.context_length,
+            longest=longest,
+            joined=start is None,
+        )
         if isinstance(limit, Failed):
             return limit
-        params = request.params
-        strange = [token for token in params.stop_token_ids if token >= self.vocabulary]
-        if strange:
-            return Failed(
-                "bad_stop_token",
-                f"stop_token_ids: {strange[0]} is no token of this model, "
-                f"which has {self.vocabulary}",
-            )
+        strange = strange_stop(params, self.vocabulary)
+        if strange is not None:
+            return strange
+        guide = self._guide(params.structure)
+        if isinstance(guide, Failed):
+            return guide
         end_ids = frozenset(params.stop_token_ids)
         if not params.ignore_eos:
             end_ids |= self.end_ids
-        start = self.decoder_start_id
         serial = next(_serial)
         return [
             Continuation(
@@ -56,34 +64,15 @@ class Admission:
                 end_ids=end_ids,
                 decode=self.prompter.decode,
                 penalised_ids=prompt.token_ids if start is None else (start,),
+                guide=None if guide is None else guide.copy(),
             )
             for index in range(params.n)
         ]
 
-    def _limit(self, request: Request, prompt: Prompt, longest: int | None) -> int | Failed:
-        """New tokens that each sample may get, at least 1."""
-        length, params = len(prompt.token_ids), request.params
-        joined = self.decoder_start_id is None
-        needed = length + 1 if joined else length
-        if self.context_length is not None and needed > self.context_length:
-            what = "prompt and text together" if joined else "prompt"
-            return Failed(
-                "prompt_too_long",
-                f"the prompt has {length} tokens and the model takes {self.context_length} of "
-                f"{what}: shorten it",
-            )
-        if longest is not None and length + 1 > longest:
-            return Failed(
-                "kv_cache_too_small",
-                f"the prompt has {length} tokens and the KV cache holds {longest} of one request: "
-                "shorten it, raise the memory fraction or use a larger device",
-            )
-        bounds = [bound for bound in (self.context_length, longest) if bound is not None]
-        limit = params.token_limit(length if joined else 1, min(bounds, default=None))
-        if limit < 1:
-            return Failed(
-                "prompt_too_long",
-                f"the prompt has {length} tokens and max_length is {params.max_length}, which "
-                "counts them too: raise it, or give max_tokens",
-            )
-        return limit
+    def _guide(self, wanted: Structure | None) -> Guide | Failed | None:
+        if wanted is None:
+            return None
+        try:
+            return self.guides.guide(wanted)
+        except ValueError as error:
+            return Failed("bad_structure", f"the text can't be given this structure: {error}")

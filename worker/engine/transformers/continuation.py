@@ -7,16 +7,19 @@ time, and read `row` before each.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from db.sampling import SamplingParams
 from worker.engine.protocol import TokenLogprob
 from worker.engine.stopping import Decode, StopDetector
-from worker.engine.transformers.sampler import NOT_FINITE, Row, uniform
+from worker.engine.transformers import guide as guides
+from worker.engine.transformers.guide import Guide
+from worker.engine.transformers.rows import NOT_FINITE, Row, uniform
 
-#: Why a sample can't go on: the model's logits are NaN or infinite.
-NOT_FINITE_ERROR = "not_finite"
+#: Why a sample can't go on: the model's logits are NaN or infinite; its structure became too
+#: complex for llguidance.
+NOT_FINITE_ERROR, STRUCTURE_ERROR = "not_finite", "structure_failed"
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +40,8 @@ class Continuation:
     decode: Decode
     #: Ids that the repetition penalty starts from; an encoder-decoder's is not the prompt.
     penalised_ids: Sequence[int] = ()
+    #: What the text must look like; None: anything.
+    guide: Guide | None = None
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     #: `stop` or `length` once it is done.
@@ -67,8 +72,14 @@ class Continuation:
     def row(self) -> Row:
         """What its next token is chosen with."""
         params = self.params
+        allowed = None if self.guide is None else self.guide.allowed
         if params.greedy:
-            return Row(0.0, repetition_penalty=params.repetition_penalty, seen=tuple(self._seen))
+            return Row(
+                0.0,
+                repetition_penalty=params.repetition_penalty,
+                seen=tuple(self._seen),
+                allowed=allowed,
+            )
         return Row(
             temperature=params.temperature,
             top_k=params.top_k,
@@ -76,6 +87,7 @@ class Continuation:
             min_p=params.min_p,
             repetition_penalty=params.repetition_penalty,
             seen=tuple(self._seen),
+            allowed=allowed,
             uniform=uniform(self.seed, self.index, len(self.token_ids)),
         )
 
@@ -89,6 +101,8 @@ class Continuation:
         self.token_ids.clear()
         self.logprobs.clear()
         self.finish_reason = self.error = None
+        if self.guide is not None:
+            self.guide = self.guide.copy()
         self.__post_init__()
 
     def accept(self, token_id: int) -> bool:
@@ -96,11 +110,26 @@ class Continuation:
         if token_id == NOT_FINITE:
             self.error = NOT_FINITE_ERROR
             return True
+        if self.guide is not None and token_id not in self.end_ids:
+            self.guide.accept(token_id)
+            if self.guide.error:
+                self.error = STRUCTURE_ERROR
+                return True
         self.token_ids.append(token_id)
         if self.params.repetition_penalty != 1:
             self._seen[token_id] = None
-        if token_id in self.end_ids or (self._stops is not None and self._stops.push(token_id)):
+        if (
+            token_id in self.end_ids
+            or (self._stops is not None and self._stops.push(token_id))
+            or (self.guide is not None and self.guide.ended)
+        ):
             self.finish_reason = "stop"
         elif len(self.token_ids) >= self.limit:
             self.finish_reason = "length"
         return self.finish_reason is not None
+
+
+def look_ahead(continuations: Iterable[Continuation], vocabulary: int) -> None:
+    """Before `row`: find out what each may say next; `vocabulary` is that of the logits."""
+    guided = [one.guide for one in continuations if one.guide is not None]
+    guides.look_ahead(guided, vocabulary)

@@ -49,6 +49,8 @@ class ContinuousBackend:
         self._config = config
         self._token_text = token_text
         self._attention = paged.own_attention(loaded.model) if own_attention else None
+        how = "sdpa" if self._attention is None else "packed"
+        self.name = f"continuous, {how} attention"
         self._events: paged.Events = Queue()
         self._lock = Lock()
         #: What was submitted and has not ended, by id.

@@ -7,9 +7,7 @@ one line that says what was wrong and what to do.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import logging
-import struct
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +21,18 @@ from safetensors import SafetensorError
 from db.errors import ModelLoadError, SettingsError
 from worker.engine.protocol import EngineConfig
 from worker.engine.transformers.memory import is_out_of_memory
+from worker.engine.transformers.metadata import (
+    LOAD_ERRORS,
+    check_folder,
+    context_length,
+    end_ids,
+    folder_of,
+    load_tokenizer,
+    one_line,
+    revision_of,
+    silence,
+    why_not_loaded,
+)
 from worker.engine.transformers.turns import Turns
 from worker.engine.transformers.weight_files import check_weights
 
@@ -31,13 +41,6 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-#: What transformers and the hub raise for a checkpoint that is broken, absent or unknown.
-_LOAD_ERRORS = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError)
-
-#: Above this a tokenizer's model_max_length means "not known" (transformers' own sentinel is
-#: 1e30).
-_ABSURD_LENGTH = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class LoadedModel:
     tokenizer: Any
     device: torch.device
     revision: str | None
+    #: Where its files lie; None where the hub's cache does not tell.
+    folder: Path | None
     #: Tokens of prompt and text together; None: no limit. Of an encoder-decoder: of the prompt.
     context_length: int | None
     #: Ids that end a text.
@@ -80,8 +85,8 @@ def load(config: EngineConfig) -> LoadedModel:
     """
     device = pick_device(config.device)
     dtype = _dtype(config.dtype)
-    _silence()
-    _check_folder(config.model)
+    silence()
+    check_folder(config.model)
     with _translated(config):
         options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         shape = transformers.AutoConfig.from_pretrained(config.model, **options)
@@ -96,12 +101,14 @@ def load(config: EngineConfig) -> LoadedModel:
         )
         _check_complete(config.model, report)
         model = model.to(device).eval()
-    tokenizer = _tokenizer(config, options)
+    tokenizer = load_tokenizer(config)
+    folder = folder_of(config)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         device=device,
-        revision=_revision(config.model, shape),
+        revision=revision_of(config.model, folder),
+        folder=folder,
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(model, tokenizer),
     )
@@ -127,47 +134,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def context_length(shape: Any, tokenizer: Any) -> int | None:
-    """Tokens that the model takes; None: no limit is written anywhere.
-
-    The model's own limit counts; the tokenizer's only where the model has none, as it is often
-    absurd or meant for another use.
-    """
-    text = shape.get_text_config()
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        value = getattr(text, name, None)
-        if isinstance(value, int) and 0 < value < _ABSURD_LENGTH:
-            return value
-    limit = getattr(tokenizer, "model_max_length", None)
-    return int(limit) if limit is not None and 0 < limit < _ABSURD_LENGTH else None
-
-
-def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Ids that end a text: the generation config's, else the model's, else the tokenizer's."""
-    shape = model.config.get_text_config()
-    for owner in (getattr(model, "generation_config", None), shape, tokenizer):
-        value = getattr(owner, "eos_token_id", None)
-        if value is not None:
-            return frozenset(value if isinstance(value, (list, tuple)) else [value])
-    return frozenset()
-
-
-def folder_digest(folder: Path) -> str:
-    """12 hex digits that change with the config, or with any tensor's name, shape or place.
-
-    It reads only the headers of the safetensors files, so it is instant on any size; weights
-    overwritten in place with the same layout go unnoticed but for the file's length.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.json")):
-        if path.name in ("config.json", "generation_config.json"):
-            digest.update(path.read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(f"{path.name}:{path.stat().st_size}".encode())
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            digest.update(file.read(length))
-    return digest.hexdigest()[:12]
+def hardware(device: torch.device) -> str:
+    """What computes: a GPU's name, or a processor's kind and the instructions that torch uses."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _model_class(shape: Any) -> Any:
@@ -182,42 +153,6 @@ def _dtype(name: str) -> torch.dtype | str:
     if name not in _DTYPES:
         raise SettingsError(f"dtype '{name}' is none of auto, {', '.join(_DTYPES)}")
     return _DTYPES[name]
-
-
-def _tokenizer(config: EngineConfig, options: dict[str, Any]) -> Any:
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(config.model, **options)
-    except _LOAD_ERRORS as error:
-        raise ModelLoadError(
-            f"model '{config.model}' has no tokenizer that can be loaded ({_line(error)}): "
-            "put its tokenizer.json beside the weights"
-        ) from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made up from the config alone
-        raise ModelLoadError(
-            f"model '{config.model}' has no tokenizer: put its tokenizer.json beside the weights"
-        )
-    return tokenizer
-
-
-def _revision(model: str, shape: Any) -> str | None:
-    folder = Path(model)
-    if folder.is_dir():
-        return folder_digest(folder)
-    commit = getattr(shape, "_commit_hash", None)
-    return None if commit is None else str(commit)
-
-
-def _check_folder(model: str) -> None:
-    """Tell a path that is wrong from a hub id: both are only text."""
-    folder = Path(model).expanduser()
-    looks_like_path = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
-    if folder.is_file():
-        raise ModelLoadError(f"model '{model}' is a file: name the folder that holds config.json")
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelLoadError(f"model folder '{model}' has no config.json: it is no checkpoint")
-    elif looks_like_path:
-        raise ModelLoadError(f"model folder '{model}' does not exist")
 
 
 def _check_complete(model: str, report: dict[str, Any]) -> None:
@@ -242,38 +177,8 @@ def _translated(config: EngineConfig) -> Iterator[None]:
                 f"model '{config.model}' does not fit in the memory of device '{config.device}': "
                 "use a smaller model, dtype bfloat16 or a larger device"
             ) from error
-        raise ModelLoadError(f"model '{config.model}' can't be loaded: {_line(error)}") from error
-    except (*_LOAD_ERRORS, SafetensorError, UnpicklingError) as error:
-        raise ModelLoadError(_why(config, error)) from error
-
-
-def _why(config: EngineConfig, error: Exception) -> str:
-    text = str(error)
-    if "trust_remote_code" in text:
-        return (
-            f"model '{config.model}' brings its own code: pass --trust-remote-code if you trust it"
-        )
-    if "safetensors" in text and isinstance(error, OSError):
-        return (
-            f"model '{config.model}' has no safetensors weights: convert them, pickled weights "
-            "are never loaded"
-        )
-    if isinstance(error, OSError) and not Path(config.model).is_dir():
-        return (
-            f"model '{config.model}' is neither a folder nor a model id that can be reached on the "
-            "hub: check the spelling, the network and, for a gated model, HF_TOKEN"
-        )
-    return f"model '{config.model}' can't be loaded: {_line(error)}"
-
-
-def _line(error: Exception) -> str:
-    """An error's text on one line, short enough for a message."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _silence() -> None:
-    """No progress bars and no chatter in a worker's log: errors reach us as exceptions."""
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        raise ModelLoadError(
+            f"model '{config.model}' can't be loaded: {one_line(error)}"
+        ) from error
+    except (*LOAD_ERRORS, SafetensorError, UnpicklingError) as error:
+        raise ModelLoadError(why_not_loaded(config, error)) from error

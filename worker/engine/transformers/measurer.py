@@ -167,7 +167,9 @@ class Measurer:
         """Halve what one pass takes; False: of one text alone there is nothing left to halve."""
         gc.collect()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            # Not while a back-end that is rebuilt captures its graphs, which that would break.
+            with self._turns.take():
+                torch.cuda.empty_cache()
         if texts == 1:
             return self._body.shrink()
         self.batch_tokens = max(_FLOOR, self.batch_tokens // 2)

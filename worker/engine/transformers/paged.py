@@ -34,7 +34,7 @@ from transformers.generation.continuous_batching import (
 from db.errors import ModelLoadError
 from worker.engine.transformers import attention, paged_attention, sampler
 from worker.engine.transformers.backend import Progress
-from worker.engine.transformers.continuation import Continuation
+from worker.engine.transformers.continuation import Continuation, look_ahead
 from worker.engine.transformers.logprobs import record_logprobs
 from worker.engine.transformers.memory import KvShape, Limits, is_out_of_memory
 from worker.engine.transformers.projections import Projections
@@ -231,6 +231,7 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
 
     def _choose(self, logits: torch.Tensor, batch: Sequence[PagedSequence]) -> torch.Tensor:
         continuations = [sequence.continuation for sequence in batch]
+        look_ahead(continuations, logits.shape[1])
         tokens = sampler.choose(logits, [one.row() for one in continuations])
         record_logprobs(continuations, logits, tokens, self._token_text)
         self._progress.step(len(batch))

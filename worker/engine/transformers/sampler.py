@@ -12,16 +12,16 @@ nucleus is wider than NUCLEUS_GUESS tokens.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-#: A token id that stands for "the model gave no finite probabilities" (NaN or all -inf).
-NOT_FINITE = -1
+from worker.engine.transformers.rows import NOT_FINITE, Row, uniform
+
+__all__ = ["NOT_FINITE", "Row", "choose", "likeliest", "logprobs", "uniform"]
 
 #: Tokens of a block whose best is looked for first, on a CPU.
 BLOCK = 128
@@ -30,37 +30,13 @@ BLOCK = 128
 NUCLEUS_GUESS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What one row of logits is sampled with; the fields mean what SamplingParams says."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    #: Distinct token ids of prompt and text so far; read only under a repetition penalty.
-    seen: Sequence[int] = ()
-    #: In [0, 1): where on the cumulative distribution the token is drawn.
-    uniform: float = 0.0
-
-
-def uniform(seed: int, index: int, position: int) -> float:
-    """A number in [0, 1) with 53 random bits, fixed by its arguments on every machine.
-
-    `index` is the sample's, `position` counts the tokens generated before this one.
-    """
-    key = b"%d:%d:%d" % (seed, index, position)
-    return (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 11) * 2**-53
-
-
 def choose(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     """The next token id of every row: `[rows]` int64, on the device of the logits.
 
     `logits` is `[rows, vocabulary]` float32 and is not changed. NOT_FINITE where a row has no
     finite best logit.
     """
-    logits = _penalised(logits, rows)
+    logits = _restricted(_penalised(logits, rows), rows)
     best, tokens = likeliest(logits)
     sampled = [place for place, row in enumerate(rows) if row.temperature > 0]
     narrow = [place for place in sampled if _is_filtered(rows[place], logits.shape[-1])]
@@ -119,6 +95,36 @@ def _penalised(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     penalty = _column(penalty_of, logits)
     score = logits[where]
     return logits.index_put(where, torch.where(score < 0, score * penalty, score / penalty))
+
+
+def _restricted(logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    """-inf for every token that a row may not choose."""
+    masks = {place: row.allowed for place, row in enumerate(rows) if row.allowed is not None}
+    if not masks:
+        return logits
+    places = _index(list(masks), logits)
+    together, vocabulary = torch.from_numpy(np.stack(list(masks.values()))), logits.shape[1]
+    if logits.device.type == "cpu":
+        hidden = forbidden(together, vocabulary)
+    else:
+        hidden = forbidden_on_device(together.to(logits.device), vocabulary)
+    if len(masks) == len(rows):
+        return logits.masked_fill(hidden, -torch.inf)
+    return logits.index_put((places,), logits[places].masked_fill(hidden, -torch.inf))
+
+
+def forbidden(masks: Tensor, vocabulary: int) -> Tensor:
+    """Bits to bools, True where a bit is not set: `[rows, vocabulary]`, on the host."""
+    cleared = np.invert(masks.numpy().view(np.uint8))
+    bits = np.unpackbits(cleared, axis=1, count=vocabulary, bitorder="little")
+    return torch.from_numpy(bits).view(torch.bool)
+
+
+def forbidden_on_device(masks: Tensor, vocabulary: int) -> Tensor:
+    """The same, where the masks are."""
+    shifts = torch.arange(32, dtype=torch.int32, device=masks.device)
+    spread = (masks.unsqueeze(2) >> shifts) & 1
+    return (spread == 0).flatten(1)[:, :vocabulary]
 
 
 def _draw_wide(logits: Tensor, rows: Sequence[Row]) -> Tensor:

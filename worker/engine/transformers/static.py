@@ -7,135 +7,41 @@ parameter means the same in both back-ends.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
-from threading import Condition, Thread
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria
 from transformers.generation.stopping_criteria import StoppingCriteriaList
 
-from worker.engine.protocol import EngineConfig, Failed
+from worker.engine.protocol import EngineConfig
 from worker.engine.transformers import memory, sampler
 from worker.engine.transformers.backend import OnEnd, Progress
-from worker.engine.transformers.continuation import Continuation
+from worker.engine.transformers.continuation import Continuation, look_ahead
 from worker.engine.transformers.loading import LoadedModel
 from worker.engine.transformers.logprobs import record_logprobs
-
-#: Prompts at once when nobody says: a padded batch costs memory for its longest member.
-CPU_BATCH, DEVICE_BATCH = 8, 32
-
-_log = logging.getLogger(__name__)
+from worker.engine.transformers.padded import PaddedBackend
 
 
-def pick_batch(pending: Sequence[Continuation], size: int, same_length: bool) -> list[Continuation]:
-    """The oldest, and up to `size` in all of those whose prompt is about as long.
-
-    About: at most a quarter and 8 tokens longer or shorter; `same_length`: not at all.
-    """
-    length = len(pending[0].prompt_ids)
-    slack = 0 if same_length else length // 4 + 8
-    near = [one for one in pending if abs(len(one.prompt_ids) - length) <= slack]
-    return near[:size]
-
-
-class StaticBackend:
-    """One thread that runs one padded batch after the other."""
+class StaticBackend(PaddedBackend):
+    """`generate`, one padded batch after the other."""
 
     def __init__(
         self, loaded: LoadedModel, config: EngineConfig, token_text: Callable[[int], str]
     ) -> None:
-        self.progress = Progress()
-        on_cpu = loaded.device.type == "cpu"
-        self.capacity = config.max_concurrency or (CPU_BATCH if on_cpu else DEVICE_BATCH)
-        self.kv_tokens: int | None = None
-        self.longest: int | None = None
+        # A state has no positions to mask, so padding would be read as text.
+        stateful = bool(getattr(loaded.model, "_is_stateful", False))
+        super().__init__(config, on_cpu=loaded.device.type == "cpu", same_length=stateful)
         self._loaded = loaded
         self._token_text = token_text
-        # A state has no positions to mask, so padding would be read as text.
-        self._same_length = bool(getattr(loaded.model, "_is_stateful", False))
-        self._pending: list[Continuation] = []
-        self._closed = False
-        self._changed = Condition()
-        self._thread = Thread(target=self._run, name="promptmill-generate", daemon=True)
 
     def start(self, on_end: OnEnd) -> None:
-        self._on_end = on_end
         # `generate` fills what a call leaves open from the model's own config.
         self._loaded.model.generation_config = _neutral(self._loaded)
-        self._thread.start()
+        super().start(on_end)
 
-    def submit(self, continuations: Iterable[Continuation]) -> None:
-        with self._changed:
-            self._pending.extend(continuations)
-            self._changed.notify()
-
-    def cancel(self, continuations: Iterable[Continuation]) -> None:
-        for continuation in continuations:
-            continuation.cancelled = True
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while batch := self._next_batch():
-            self._generate(batch)
-
-    def _next_batch(self) -> list[Continuation]:
-        """Wait for work; empty once closed."""
-        with self._changed:
-            while True:
-                self._pending = [one for one in self._pending if not one.cancelled]
-                if self._closed or self._pending:
-                    break
-                self._changed.wait()
-            if self._closed:
-                return []
-            batch = pick_batch(self._pending, self.capacity, self._same_length)
-            taken = {one.id for one in batch}
-            self._pending = [one for one in self._pending if one.id not in taken]
-            return batch
-
-    def _generate(self, batch: list[Continuation]) -> None:
-        """Run a batch to its end; one that fails is run again in halves, down to the culprit."""
-        try:
-            self._forward(batch)
-        except Exception as error:  # noqa: BLE001 - whatever a model raises is that batch's answer
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            out_of_memory = memory.is_out_of_memory(error)
-            _log.debug("a batch failed", exc_info=error, extra={"action": "batch_failed"})
-        else:
-            for continuation in batch:
-                self._finish(continuation, None)
-            return
-        self._divide(batch, reason, out_of_memory)
-
-    def _divide(self, batch: list[Continuation], reason: str, out_of_memory: bool) -> None:
-        if out_of_memory and self.capacity > 1:
-            self.capacity //= 2
-            _log.warning(
-                "out of memory: going on with at most %d requests at once",
-                self.capacity,
-                extra={"action": "engine_shrink", "capacity": self.capacity},
-            )
-        elif len(batch) == 1:
-            self._finish(batch[0], _failure(reason, out_of_memory))
-            return
-        half = max(1, len(batch) // 2)
-        for part in (batch[:half], batch[half:]):
-            for continuation in part:
-                continuation.restart()
-            if part:
-                self._generate(part)
-
-    def _finish(self, continuation: Continuation, failure: Failed | None) -> None:
-        if not continuation.cancelled:
-            self._on_end(continuation, failure)
+    def _is_out_of_memory(self, error: Exception) -> bool:
+        return memory.is_out_of_memory(error)
 
     def _forward(self, batch: list[Continuation]) -> None:
         for continuation in batch:
@@ -185,6 +91,7 @@ class _Chooser(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         del input_ids
         logits = scores.float()
+        look_ahead([one for one in self._batch if not one.done], logits.shape[1])
         rows = [sampler.Row(temperature=0.0) if one.done else one.row() for one in self._batch]
         tokens = sampler.choose(logits, rows)
         live = [at for at, one in enumerate(self._batch) if not one.done]
@@ -215,13 +122,6 @@ class _Stopper(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         del scores, kwargs
         return torch.tensor(self._chooser.accept(), device=input_ids.device)
-
-
-def _failure(reason: str, out_of_memory: bool) -> Failed:
-    if out_of_memory:
-        message = f"the device has too little memory for this request even alone: {reason}"
-        return Failed("out_of_memory", message, retriable=True)
-    return Failed("engine_error", f"the model failed on this request: {reason}", retriable=True)
 
 
 def _pad_id(loaded: LoadedModel) -> int:

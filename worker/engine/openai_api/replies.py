@@ -1,0 +1,199 @@
+"""From the body of an answer to samples. Pure, and believes nothing that it has not checked."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from worker.engine.protocol import Failed, Request, Sample, TokenLogprob
+from worker.engine.stopping import find_stop
+
+#: The surface has no token ids.
+NO_ID = -1
+
+#: Reasons to end, in the words of servers that have their own.
+_REASONS = {
+    "stop": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+}
+_FILTERED = "content_filter"
+
+
+class Garbled(Exception):
+    """The body is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One text as it came."""
+
+    text: str
+    #: `stop`, `length` or `content_filter`.
+    finish_reason: str
+    logprobs: tuple[TokenLogprob, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer's choices, in order, at least one; tokens are 0 where it does not count them."""
+
+    choices: tuple[Choice, ...]
+    prompt_tokens: int
+    #: Of all choices together.
+    completion_tokens: int
+
+
+def read(body: str, alternatives: int) -> Reply:
+    """`alternatives` per token are kept. Raises Garbled."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Garbled(f"it is no JSON: {body[:80]!r}") from None
+    found = document.get("choices") if isinstance(document, dict) else None
+    if not isinstance(found, list) or not found:
+        raise Garbled(f"it has no choices: {body[:200]!r}")
+    if not all(isinstance(one, dict) for one in found):
+        raise Garbled("a choice is no object")
+    ordered = sorted(found, key=lambda one: _count(one.get("index")))
+    usage = document.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return Reply(
+        choices=tuple(_choice(one, alternatives) for one in ordered),
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+    )
+
+
+def model_ids(body: str) -> list[str]:
+    """The names in an answer of GET /models; none where it is something else."""
+    try:
+        listed = json.loads(body)["data"]
+        return [str(one["id"]) for one in listed]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+def samples(request: Request, replies: Sequence[Reply]) -> tuple[Sample, ...] | Failed:
+    """What the request gets of its replies, which have the samples that it wants, or more."""
+    params = request.params
+    limit = params.token_limit(0, None)
+    made: list[Sample] = []
+    for reply in replies:
+        for choice, tokens in zip(reply.choices, _shares(reply, limit), strict=True):
+            if choice.finish_reason == _FILTERED:
+                return Failed(
+                    "content_filter", "the endpoint's filter withheld the text, or a part of it"
+                )
+            if params.wants_logprobs and choice.logprobs is None:
+                return Failed(
+                    "unsupported_parameter",
+                    "the endpoint sent no log-probabilities: leave logprobs out",
+                )
+            made.append(_sample(request, len(made), choice, tokens))
+    return tuple(made[: params.n])
+
+
+def _sample(request: Request, index: int, choice: Choice, tokens: int) -> Sample:
+    params = request.params
+    text, reason = choice.text, choice.finish_reason
+    # An endpoint may take fewer stop strings than were given, or leave them in.
+    stop = find_stop(text, params.stop)
+    if stop is not None:
+        text, reason = text[: stop[0]], "stop"
+    return Sample(
+        index=index,
+        text=(request.prompt or "") + text if params.echo else text,
+        finish_reason=reason,
+        completion_tokens=tokens,
+        logprobs=choice.logprobs if params.wants_logprobs else None,
+    )
+
+
+def _shares(reply: Reply, limit: int) -> list[int]:
+    """The reply's generated tokens per choice: it tells their sum only.
+
+    Counted where there are log-probabilities. Else a text that reached the limit has so many,
+    and the others share the rest by their lengths; the sum is the true one.
+    """
+    choices, total = reply.choices, reply.completion_tokens
+    if len(choices) == 1:
+        return [total or len(choices[0].logprobs or ())]
+    if all(choice.logprobs is not None for choice in choices):
+        return [len(choice.logprobs or ()) for choice in choices]
+    shares = [limit if choice.finish_reason == "length" else 0 for choice in choices]
+    others = [at for at, share in enumerate(shares) if not share]
+    rest = total - sum(shares)
+    if rest < 0 or (rest and not others):  # they ended at some other limit
+        others, rest = list(range(len(choices))), total
+    weights = [len(choices[at].text) + 1 for at in others]
+    for at, share in zip(others, _apportioned(rest, weights), strict=True):
+        shares[at] = share
+    return shares
+
+
+def _apportioned(total: int, weights: Sequence[int]) -> list[int]:
+    """`total` in whole shares (largest remainder)."""
+    exact = [total * weight / sum(weights) for weight in weights]
+    shares = [math.floor(one) for one in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda at: shares[at] - exact[at])
+    for at in by_remainder[: total - sum(shares)]:
+        shares[at] += 1
+    return shares
+
+
+def _choice(found: Mapping[str, Any], alternatives: int) -> Choice:
+    message = found.get("message")
+    if isinstance(message, dict):
+        text = message.get("content") or message.get("refusal") or ""
+    else:
+        text = found.get("text")
+    if not isinstance(text, str):
+        raise Garbled("a choice has no text")
+    reason = found.get("finish_reason")
+    if isinstance(reason, str) and reason.startswith(_FILTERED):
+        reason = _FILTERED
+    elif not isinstance(reason, str) or reason not in _REASONS:
+        raise Garbled(f"finish_reason is {reason!r}")
+    else:
+        reason = _REASONS[reason]
+    try:
+        return Choice(text, reason, _logprobs(found.get("logprobs"), alternatives))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Garbled("its log-probabilities have an unknown shape") from None
+
+
+def _logprobs(found: Any, alternatives: int) -> tuple[TokenLogprob, ...] | None:
+    """Chat and completions have a shape each. Raises KeyError, TypeError, ValueError."""
+    if not found:
+        return None
+    if found.get("content") is not None:
+        return tuple(_chat_token(one, alternatives) for one in found["content"])
+    if found.get("tokens") is None:
+        return None
+    tokens, values = found["tokens"], found["token_logprobs"]
+    tops = found.get("top_logprobs") or [None] * len(tokens)
+    return tuple(
+        TokenLogprob(str(token), NO_ID, float(value), _best((top or {}).items(), alternatives))
+        for token, value, top in zip(tokens, values, tops, strict=True)
+    )
+
+
+def _chat_token(one: Mapping[str, Any], alternatives: int) -> TokenLogprob:
+    tops = [(top["token"], top["logprob"]) for top in one.get("top_logprobs") or ()]
+    return TokenLogprob(str(one["token"]), NO_ID, float(one["logprob"]), _best(tops, alternatives))
+
+
+def _best(tops: Any, alternatives: int) -> tuple[tuple[str, int, float], ...]:
+    ordered = sorted(((str(token), float(value)) for token, value in tops), key=lambda one: -one[1])
+    return tuple((token, NO_ID, value) for token, value in ordered[:alternatives])
+
+
+def _count(value: Any) -> int:
+    """A whole number of 0 or more; 0 for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

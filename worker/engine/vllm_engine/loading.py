@@ -1,0 +1,225 @@
+"""Starting vLLM on a checkpoint, and what it says of it.
+
+vLLM reads environment variables when it is imported, so nothing else imports it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from db.errors import ModelLoadError, PromptmillError
+from worker.engine.protocol import EngineConfig, EngineInfo
+from worker.engine.transformers.prompt import Prompter
+from worker.engine.vllm_engine import settings
+
+#: What vLLM reads from the environment; whoever has set one keeps it.
+_ENVIRONMENT = {
+    # It tells its makers of every start otherwise.
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    # Standard output may be somebody's results.
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    # Else logits that are no numbers make a text all the same.
+    "VLLM_COMPUTE_NANS_IN_LOGITS": "1",
+}
+
+#: A prompt to try the loaded model on.
+_TRIAL = "The quick brown fox"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A checkpoint that vLLM's configuration takes, not yet loaded."""
+
+    config: EngineConfig
+    #: vLLM's VllmConfig; vLLM itself writes into it, so each start makes a new one.
+    make: Callable[[], Any]
+    #: Tokens that the model takes, whatever the memory.
+    context_length: int
+    vocabulary: int
+    prompter: Prompter
+    #: Tokens to try the loaded model on.
+    trial_ids: list[int]
+    #: transformers' configuration of it.
+    shape: Any
+    #: What the installed vLLM is built for.
+    there: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What vLLM made of a plan."""
+
+    info: EngineInfo
+    #: Tokens that the KV cache holds of one sample.
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """vLLM with a loaded model."""
+
+    #: vLLM's AsyncLLM.
+    llm: Any
+    loaded: Loaded
+
+
+def plan(config: EngineConfig, options: settings.Options) -> Plan:
+    """Look at the checkpoint and the device; load nothing.
+
+    Raises ModelLoadError, and SettingsError for a device or dtype that is none.
+    """
+    prepare()
+    from transformers import AutoConfig
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
+
+    from worker.engine.transformers.memory import available_ram
+    from worker.engine.transformers.metadata import check_folder, load_tokenizer
+    from worker.engine.transformers.weight_files import check_weights
+
+    check_folder(config.model)
+    there = str(current_platform.device_type)
+    settings.device_ids(config.device, there, options.tensor_parallel)
+    check_weights(config.model)
+    try:
+        shape = AutoConfig.from_pretrained(
+            config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
+        )
+        arguments = settings.arguments(
+            config,
+            options,
+            there=there,
+            free_memory=available_ram(),
+            stored_dtype=_stored_dtype(shape),
+        )
+
+        def make() -> Any:
+            return AsyncEngineArgs(**arguments).create_engine_config()
+
+        model = make().model_config
+    except PromptmillError:
+        raise
+    except Exception as error:
+        raise ModelLoadError(_why(config, error)) from error
+    # Not vLLM's own, which its loop uses while we encode on other threads.
+    tokenizer = load_tokenizer(config)
+    return Plan(
+        config=config,
+        make=make,
+        context_length=model.max_model_len,
+        vocabulary=model.get_vocab_size(),
+        prompter=Prompter(tokenizer),
+        trial_ids=list(tokenizer(_TRIAL)["input_ids"]),
+        shape=shape,
+        there=there,
+    )
+
+
+def start(planned: Plan, on_step: Callable[[], None]) -> Running:
+    """Load the model in processes of vLLM's own; to be called on the loop that will use it.
+
+    `on_step` is called whenever vLLM has made a step. Raises ModelLoadError with the reason.
+    """
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    config = planned.config
+    try:
+        made = planned.make()
+        llm = AsyncLLM.from_vllm_config(
+            made, stat_loggers=[lambda *_: _beat(on_step)], disable_log_stats=True
+        )
+    except Exception as error:
+        raise ModelLoadError(_why(config, error)) from error
+    return Running(llm, Loaded(_info(planned, made), longest=made.model_config.max_model_len))
+
+
+def prepare() -> None:
+    """Set what vLLM reads from the environment."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # A fork would hold the worker's connections, and the pipe of its guard.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def _beat(on_step: Callable[[], None]) -> Any:
+    """One of vLLM's loggers of statistics: it is called after every step."""
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class Beat(StatLoggerBase):
+        def __init__(self) -> None:
+            """It needs none of what vLLM would give."""
+
+        def record(self, *_: Any, **__: Any) -> None:
+            on_step()
+
+        def log_engine_initialized(self) -> None:
+            """Nothing to say."""
+
+    return Beat()
+
+
+def _stored_dtype(shape: Any) -> str:
+    """What the checkpoint says of its own numbers; `auto` where it says nothing."""
+    dtype = getattr(shape.get_text_config(), "dtype", None) or getattr(shape, "dtype", None)
+    return "auto" if dtype is None else str(dtype).removeprefix("torch.")
+
+
+def _info(planned: Plan, made: Any) -> EngineInfo:
+    from vllm import __version__
+
+    from worker.engine.transformers.metadata import folder_of, revision_of
+
+    config = planned.config
+    folder = folder_of(config)
+    devices = made.parallel_config.tensor_parallel_size
+    device = planned.there if config.device == "auto" else config.device
+    longest = made.model_config.max_model_len
+    return EngineInfo(
+        engine="vllm",
+        engine_version=__version__,
+        model=config.model,
+        revision=revision_of(config.model, folder),
+        folder=folder,
+        backend="vllm",
+        device=device if devices == 1 else f"{device} x {devices}",
+        dtype=str(made.model_config.dtype).removeprefix("torch."),
+        parameters=_parameters(folder),
+        capacity=made.scheduler_config.max_num_seqs,
+        kv_tokens=made.cache_config.kv_cache_size_tokens,
+        context_length=min(planned.context_length, longest),
+    )
+
+
+def _parameters(folder: Path | None) -> int:
+    """Numbers in the checkpoint's tensors: only headers are read. 0 where it is not found."""
+    from safetensors import safe_open
+
+    if folder is None:
+        return 0
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return total
+
+
+def _why(config: EngineConfig, error: Exception) -> str:
+    from worker.engine.transformers.metadata import why_not_loaded
+
+    if "initialization failed" in str(error):
+        return (
+            f"model '{config.model}' can't be loaded: vLLM's process ended while it started; its "
+            "own log, above, says why"
+        )
+    return why_not_loaded(config, error)

@@ -1,0 +1,96 @@
+"""Our parameters in vLLM's words, and what vLLM says in ours. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from db.sampling import SamplingParams
+from worker.engine.protocol import Failed, Request, Sample, TokenLogprob
+from worker.engine.stopping import cut_at_stop
+from worker.engine.structures import for_vllm
+from worker.engine.transformers.prompt import Prompt, Prompter
+
+#: The highest temperature that vLLM takes.
+HOTTEST = 2.0
+
+
+def too_hot(params: SamplingParams) -> Failed | None:
+    """Why vLLM would not take these parameters; None: it takes them."""
+    if params.temperature <= HOTTEST:
+        return None
+    return Failed(
+        "unsupported_parameter",
+        f"engine 'vllm' takes a temperature of {HOTTEST:g} at most, not {params.temperature:g}",
+    )
+
+
+def sample_seed(seed: int, index: int) -> int:
+    """The seed of one sample: 63 bits, told by the request's seed and the sample's number.
+
+    Not `seed + index`, by which the samples of neighbouring seeds would be the same.
+    """
+    digest = hashlib.blake2b(f"{seed}:{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def arguments(request: Request, limit: int, index: int) -> dict[str, Any]:
+    """Arguments of vLLM's SamplingParams for one sample of at most `limit` tokens."""
+    params = request.params
+    return {
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "top_k": max(0, params.top_k),
+        "min_p": params.min_p,
+        "repetition_penalty": params.repetition_penalty,
+        "seed": None if params.greedy else sample_seed(request.seed, index),
+        "stop": list(params.stop),
+        "stop_token_ids": list(params.stop_token_ids),
+        # Past the end of a structure vLLM would go on without one.
+        "ignore_eos": params.ignore_eos and params.structure is None,
+        "max_tokens": limit,
+        "structured_outputs": None if params.structure is None else for_vllm(params.structure),
+        "logprobs": params.alternatives if params.wants_logprobs else None,
+        # vLLM looks for stop strings; the text itself is ours to decode and to cut.
+        "detokenize": bool(params.stop),
+        "include_stop_str_in_output": True,
+    }
+
+
+def sample(request: Request, index: int, output: Any, prompt: Prompt, prompter: Prompter) -> Sample:
+    """What vLLM generated, `output` being its CompletionOutput."""
+    params = request.params
+    token_ids = list(output.token_ids)
+    text = cut_at_stop(prompter.decode(token_ids), params.stop)
+    return Sample(
+        index=index,
+        text=prompt.text + text if params.echo else text,
+        finish_reason=output.finish_reason,
+        completion_tokens=len(token_ids),
+        logprobs=_logprobs(token_ids, output.logprobs, params.alternatives, prompter.token_text)
+        if params.wants_logprobs
+        else None,
+    )
+
+
+def _logprobs(
+    token_ids: Sequence[int],
+    places: Sequence[Mapping[int, Any]],
+    alternatives: int,
+    token_text: Callable[[int], str],
+) -> tuple[TokenLogprob, ...]:
+    """One a token; vLLM gives a mapping of token id to log-probability and rank (from 1)."""
+    return tuple(
+        TokenLogprob(
+            token=token_text(token_id),
+            token_id=token_id,
+            logprob=place[token_id].logprob,
+            top=tuple(
+                (token_text(one), one, found.logprob)
+                for one, found in sorted(place.items(), key=lambda item: item[1].rank)
+                if found.rank <= alternatives
+            ),
+        )
+        for token_id, place in zip(token_ids, places, strict=True)
+    )

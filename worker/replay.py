@@ -1,0 +1,124 @@
+"""`python -m worker.replay`: one request, asked of an engine of its own; the child of a producer.
+
+Standard input has the order, a line of JSON, and then stays open as long as the parent lives.
+Standard output gets a line of JSON back: `samples` and `provenance`, or `refused`, the reason.
+It knows no database and no Redis: what is stored can't change.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from db.errors import PromptmillError, UsageError
+from db.records import Provenance
+from db.sampling import SamplingParams
+from db.settings import Settings, settings
+from worker.engine.protocol import Completed, Engine, EngineInfo, Failed, Outcome, Request
+from worker.engine.registry import create
+from worker.fingerprint import Fingerprint
+from worker.logs import configure
+from worker.parent import leave_with_parent
+from worker.process import engine_config
+from worker.requests import storable
+
+
+def main() -> int:
+    """Answer one order; 0, also where the answer is a refusal."""
+    # Whatever a library prints must not stand among the answer.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    order = orjson.loads(sys.stdin.buffer.readline())
+    leave_with_parent()
+    try:
+        config = settings()
+        configure(config.log_level)
+        answer = replay(config, order)
+    except PromptmillError as error:
+        answer = {"refused": error.message}
+    with answers:
+        answers.write(orjson.dumps(answer))
+    return 0
+
+
+def replay(config: Settings, order: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model of the settings answers to the order's request. Raises PromptmillError.
+
+    The order has `id`, `prompt` or `messages`, `params`, `seed`, and the `revision` that the
+    model must have, or null for any.
+    """
+    if config.model is None:
+        raise UsageError("no model is given")
+    engine = create(config.engine, engine_config(config, config.model))
+    try:
+        info = engine.start()
+        fingerprint = Fingerprint(info.folder, config.home / "digests")
+        _check_revision(info, order["revision"])
+        outcome = _ask(engine, _request(order))
+        made = asdict(_provenance(info, fingerprint))
+    finally:
+        engine.close()
+    if isinstance(outcome, Failed):
+        raise UsageError(f"{outcome.code}: {outcome.message}")
+    if not isinstance(outcome, Completed):
+        raise UsageError("it was stopped")
+    samples = [
+        {"text": storable(one.text), "finish_reason": one.finish_reason} for one in outcome.samples
+    ]
+    return {"samples": samples, "provenance": made}
+
+
+def _check_revision(info: EngineInfo, wanted: str | None) -> None:
+    if wanted is not None and info.revision != wanted:
+        raise UsageError(
+            f"model '{info.model}' has another revision here: {info.revision}, and the result is "
+            f"of {wanted}: bring that one back"
+        )
+
+
+def _request(order: Mapping[str, Any]) -> Request:
+    return Request(
+        id=order["id"],
+        params=SamplingParams.model_validate(order["params"]),
+        seed=order["seed"],
+        prompt=order.get("prompt"),
+        messages=order.get("messages"),
+    )
+
+
+def _ask(engine: Engine, request: Request) -> Outcome:
+    answered = threading.Event()
+    outcomes: list[Outcome] = []
+
+    def on_done(_id: str, outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        answered.set()
+
+    engine.submit(request, on_done)
+    answered.wait()
+    return outcomes[0]
+
+
+def _provenance(info: EngineInfo, fingerprint: Fingerprint) -> Provenance:
+    return Provenance(
+        model=info.model,
+        revision=info.revision,
+        weights=fingerprint.weights(),
+        tokenizer=fingerprint.tokenizer,
+        engine=info.engine,
+        engine_version=info.engine_version,
+        backend=info.backend,
+        dtype=info.dtype,
+        device=info.device,
+        hardware=info.hardware,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
