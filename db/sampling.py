@@ -35,6 +35,7 @@ ChoiceText = Annotated[str, Field(min_length=1, max_length=10_000)]
 TokenId = Annotated[int, Field(ge=0, strict=True)]
 
 
+_TEXTS = frozenset({"regex", "grammar"})
 _LISTS = (("stop", "strings"), ("stop_token_ids", "whole numbers"), ("choice", "strings"))
 
 
@@ -223,11 +224,15 @@ def seed_of(batch_uid: str, line: int) -> int:
 def parse_assignment(text: str) -> tuple[str, Any]:
     """`key=value` from a command line; the value is JSON where it is JSON, else a string.
 
+    A regular expression or a grammar is never JSON, however it begins.
+
     Raises ParameterError, also for what begins as a JSON list, object or string and is none.
     """
     name, separator, raw = text.partition("=")
     if not separator or not name.strip():
         raise ParameterError(f"'{text}' is not key=value, as in temperature=0.7")
+    if name.strip() in _TEXTS:
+        return name.strip(), raw
     try:
         return name.strip(), json.loads(raw)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 #: Text that a message may carry besides its role and content.
 _EXTRAS = ("name", "tool_call_id")
 
-_KEYS = ("role", "content", *_EXTRAS)
+_KEYS = ("role", "content", "tool_calls", *_EXTRAS)
 
 
 def check_messages(messages: object, limit: int) -> list[dict[str, Any]]:
@@ -30,8 +31,8 @@ def check_messages(messages: object, limit: int) -> list[dict[str, Any]]:
     for position, message in enumerate(messages):
         try:
             plain = _message(message)
-            for key, text in plain.items():
-                size += check_text(text, f".{key}")
+            for key, value in plain.items():
+                size += check_text(value if isinstance(value, str) else _json(value), f".{key}")
         except Refusal as refusal:
             raise Refusal(f"messages[{position}]{refusal.reason}") from None
         checked.append(plain)
@@ -39,7 +40,22 @@ def check_messages(messages: object, limit: int) -> list[dict[str, Any]]:
     return checked
 
 
-def _message(message: object) -> dict[str, str]:
+def check_tools(tools: object, limit: int) -> list[dict[str, Any]]:
+    """Functions that a chat may call, as OpenAI writes them; Refusal naming the bad one."""
+    if not isinstance(tools, list | tuple) or not tools:
+        what = "empty" if tools in ([], ()) else kind(tools)
+        raise Refusal(f"'tools' is {what}: it must be a list of functions")
+    for position, tool in enumerate(tools):
+        try:
+            _function(tool)
+        except Refusal as refusal:
+            raise Refusal(f"tools[{position}]{refusal.reason}") from None
+    size = check_text(_json(tools), "'tools'")
+    check_size(size, limit, "'tools'")
+    return [dict(tool) for tool in tools]
+
+
+def _message(message: object) -> dict[str, Any]:
     """The message in plain form; a Refusal's reason here goes on after the message's name."""
     if not isinstance(message, Mapping):
         raise Refusal(f" is {kind(message)}: it must be an object with role and content")
@@ -47,9 +63,13 @@ def _message(message: object) -> dict[str, str]:
     if role not in ROLES:
         what = f"the role {shown(role)}" if "role" in message else "no role"
         raise Refusal(f" has {what}: use one of {', '.join(ROLES)}")
-    plain = {"role": str(role), "content": _content(message)}
+    plain: dict[str, Any] = {"role": str(role)}
+    if message.get("tool_calls") is not None:
+        plain["tool_calls"] = _tool_calls(message)
+    if "tool_calls" not in plain or message.get("content") is not None:
+        plain["content"] = _content(message)
     for key, value in message.items():
-        if key in ("role", "content") or value is None:
+        if key in ("role", "content", "tool_calls") or value is None:
             continue
         if key not in _EXTRAS:
             raise Refusal(f": unknown key {shown(key)}: {nearest(key, _KEYS)}")
@@ -57,6 +77,34 @@ def _message(message: object) -> dict[str, str]:
             raise Refusal(f".{key} is {kind(value)}: it must be text")
         plain[key] = value
     return plain
+
+
+def _tool_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What an assistant's message asked to be called."""
+    calls = message["tool_calls"]
+    if message.get("role") != "assistant":
+        raise Refusal(".tool_calls: only an assistant's message has them")
+    if not isinstance(calls, list | tuple) or not calls:
+        raise Refusal(f".tool_calls is {kind(calls)}: it must be a list of calls")
+    for place, call in enumerate(calls):
+        try:
+            function = _function(call)
+        except Refusal as refusal:
+            raise Refusal(f".tool_calls[{place}]{refusal.reason}") from None
+        if not isinstance(function.get("arguments"), str | Mapping):
+            raise Refusal(f".tool_calls[{place}].function.arguments: it must be text or an object")
+    return [dict(call) for call in calls]
+
+
+def _function(item: object) -> Mapping[str, Any]:
+    """The `function` of a tool or a call."""
+    plain: Mapping[str, Any] = item if isinstance(item, Mapping) else {}
+    function = plain.get("function")
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise Refusal(': it must be {"type": "function", "function": {"name": ..., ...}}')
+    if plain.get("type", "function") != "function":
+        raise Refusal(f".type is {shown(plain['type'])}: only functions are supported")
+    return function
 
 
 def _content(message: Mapping[str, Any]) -> str:
@@ -81,3 +129,8 @@ def _part(part: object, where: str) -> str:
     if not isinstance(text, str):
         raise Refusal(f"{where}.text is {kind(text)}: it must be text")
     return text
+
+
+def _json(value: object) -> str:
+    """As it is stored, but for NUL, which JSON would hide."""
+    return json.dumps(value, ensure_ascii=False).replace("\\u0000", "\0")

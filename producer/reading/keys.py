@@ -74,7 +74,6 @@ _UNSUPPORTED = frozenset(
         "prediction",
         "presence_penalty",
         "reasoning_effort",
-        "response_format",
         "service_tier",
         "stream_options",
         "suffix",

@@ -17,8 +17,14 @@ from tests.support.checkpoints import Checkpoint
 from tests.support.collector import Collector, completed, outcomes, request
 from tests.support.endpoint import EchoEndpoint
 from tests.support.measured import embedding_of, measured, score_of
+from tests.support.openai_servers import (
+    EXECUTABLE,
+    VLLM_PYTHON,
+    executable,
+    transformers_serve,
+    vllm_serve,
+)
 from tests.support.tiny_models import Kind
-from tests.support.transformers_serve import EXECUTABLE, executable, serving
 from worker.engine.protocol import (
     Cancelled,
     Completed,
@@ -59,14 +65,14 @@ SORTS = [
     *("vllm-gpt2", "vllm-gemma3"),
     # Where KerasHub is installed.
     *("keras-gpt2", "keras-gemma3-tied"),
-    *("openai-own", "openai-serve", "openai-url"),
+    *("openai-own", "openai-serve", "openai-vllm", "openai-url"),
 ]
 
 #: Of these an empty prompt is no empty list of tokens.
 WRAPS_PROMPTS = {"gemma3-continuous", "t5", "vllm-gemma3", "keras-gemma3-tied"}
 
 #: Models that have no chat template.
-NO_CHATS = {"gpt2-continuous", "gpt2-static", "t5", "mamba"}
+NO_CHATS = {"gpt2-continuous", "gpt2-static", "t5", "mamba", "vllm-gpt2", "keras-gpt2"}
 
 #: Where an endpoint is that the suite runs against too, its model, and the engine's `extensions`.
 URL, MODEL, EXTENSIONS = (
@@ -135,8 +141,14 @@ def _endpoint(
         if executable() is None:
             pytest.skip(f"needs fastapi and uvicorn, here or where {EXECUTABLE} says")
         folder = tmp_path_factory.mktemp("serve")
-        url, model = resources.enter_context(serving(checkpoint("gemma3"), folder))
+        url, model = resources.enter_context(transformers_serve(checkpoint("gemma3"), folder))
         extensions, endless = "none", {"max_tokens": 16}  # one request after the other
+    elif name == "openai-vllm":
+        if VLLM_PYTHON not in os.environ:
+            pytest.skip(f"{VLLM_PYTHON} names no Python that has vLLM")
+        folder = tmp_path_factory.mktemp("serve")
+        url, model = resources.enter_context(vllm_serve(checkpoint("gemma3-wide"), folder))
+        extensions = "vllm"
     else:
         url, model = os.environ.get(URL, ""), os.environ.get(MODEL, "")
         if not url or not model:

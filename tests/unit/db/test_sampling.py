@@ -282,3 +282,11 @@ def test_given_structures_when_normalised_then_they_stay_as_given() -> None:
     for given in ({"response_format": schema}, {"choice": ["a", "b"]}, {"regex": "a+"}):
         assert normalise(given) == given
     assert SamplingParams(response_format={"type": "text"}).structure is None
+
+
+@pytest.mark.parametrize("text", ["[0-9]{4}", '"a"', "1", "{x}"])
+def test_given_a_pattern_on_the_command_line_when_parsed_then_it_is_text_as_it_stands(
+    text: str,
+) -> None:
+    assert parse_assignment(f"regex={text}") == ("regex", text)
+    assert parse_assignment(f"grammar={text}") == ("grammar", text)

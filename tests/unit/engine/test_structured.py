@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import jsonschema
@@ -13,6 +15,7 @@ import pytest
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, outcomes, request
 from tests.support.collector import request as make
+from tests.support.openai_servers import VLLM_PYTHON, vllm_serve
 from worker.engine.protocol import Completed, Engine, EngineConfig, Failed
 from worker.engine.registry import create
 
@@ -34,27 +37,43 @@ def schema(wanted: dict[str, Any]) -> dict[str, Any]:
     return {"response_format": form}
 
 
-@pytest.fixture(
-    scope="module",
-    params=["gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5", "gpt2-keras", "gpt2-vllm"],
-)
-def engine(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Iterator[Engine]:
-    kind, _, batching = request.param.partition("-")
-    folder = str(checkpoint(kind))
-    if batching == "keras":
-        pytest.importorskip("keras_hub", exc_type=ImportError)
-        engine = create("keras", EngineConfig(folder, "cpu", "float32"))
-    elif batching == "vllm":
-        pytest.importorskip("vllm", exc_type=ImportError)
-        options = {"kv_memory": "0.1", "enforce_eager": "on"}
-        folder = str(checkpoint("gpt2-wide"))
-        engine = create("vllm", EngineConfig(folder, dtype="float32", options=options))
-    else:
-        options = {"batching": batching or "auto"}
-        engine = create("transformers", EngineConfig(folder, "cpu", "float32", options=options))
-    engine.start()
-    yield engine
-    engine.close()
+SORTS = [
+    *("gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5"),
+    # Where they are installed.
+    *("gpt2-keras", "gpt2-vllm", "gemma3-served"),
+]
+
+
+@pytest.fixture(scope="module", params=SORTS)
+def engine(
+    request: pytest.FixtureRequest,
+    checkpoint: Checkpoint,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Engine]:
+    kind, _, way = request.param.partition("-")
+    with ExitStack() as resources:
+        if way == "keras":
+            pytest.importorskip("keras_hub", exc_type=ImportError)
+            engine = create("keras", EngineConfig(str(checkpoint(kind)), "cpu", "float32"))
+        elif way == "vllm":
+            pytest.importorskip("vllm", exc_type=ImportError)
+            options = {"kv_memory": "0.1", "enforce_eager": "on"}
+            folder = str(checkpoint("gpt2-wide"))
+            engine = create("vllm", EngineConfig(folder, dtype="float32", options=options))
+        elif way == "served":
+            if VLLM_PYTHON not in os.environ:
+                pytest.skip(f"{VLLM_PYTHON} names no Python that has vLLM")
+            server = vllm_serve(checkpoint("gemma3-wide"), tmp_path_factory.mktemp("serve"))
+            url, model = resources.enter_context(server)
+            options = {"base_url": url, "extensions": "vllm"}
+            engine = create("openai", EngineConfig(model, options=options))
+        else:
+            options = {"batching": way or "auto"}
+            config = EngineConfig(str(checkpoint(kind)), "cpu", "float32", options=options)
+            engine = create("transformers", config)
+        engine.start()
+        yield engine
+        engine.close()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
@@ -145,7 +164,7 @@ def test_given_a_structure_and_ignore_eos_when_complete_then_it_stops(engine: En
 def test_given_logprobs_when_guided_then_they_are_the_models_own(
     engine: Engine, request: pytest.FixtureRequest
 ) -> None:
-    if "vllm" in request.node.callspec.id:
+    if {"vllm", "served"} & set(request.node.callspec.id.split("-")):
         pytest.skip("vLLM tells them among the tokens that the structure allows")
     asked = make("a", "Hello", regex="zq", logprobs=True)
     answer = completed(engine, [asked])["a"]
