@@ -29,7 +29,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FL
 
 help: ## List the targets and what can be set
 	@echo 'make TARGET [NAME=value …]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
 	@echo 'names:'
 	@awk -F '#: ' '/^#: / {print "  " $$2}' Makefile
 

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from db.modes import Mode
 from db.recipe import Recipes
 from db.records import Result
 from db.states import JobState
+from db.vectors import Vector, unpack
 
 _STATES = {state.value: state for state in JobState}
 #: The place of a worker's key in a row.
 WORKER = 9
-#: Columns of a row behind the line's parameters: attempts, times, the error's two, the request.
-_REST = 6
 
 
 class Page(ABC):
@@ -82,10 +82,14 @@ class StoredPage(Page):
     def columns(self) -> tuple[Sequence[Any], ...]:
         (
             line, custom_id, state, sample, text, finish_reason, prompt_tokens, completion_tokens,
-            logprobs, worker, overrides, *rest,
+            logprobs, worker, overrides, attempts, started_at, finished_at, error_code,
+            error_message, *rest,
         ) = zip(*self.rows, strict=True)  # fmt: skip
-        if len(rest) < _REST:  # the request was not asked for
-            rest.append((None,) * len(line))
+        nothing = (None,) * len(line)
+        mode = self.recipes.mode
+        logprob = rest.pop(0) if mode is Mode.SCORE else nothing
+        embedding = _vectors(rest.pop(0)) if mode is Mode.EMBED else nothing
+        request = rest.pop() if rest else nothing  # it was not asked for
         return (
             [f"{self.batch}-{one}" for one in line],
             (self.batch,) * len(line),
@@ -101,7 +105,14 @@ class StoredPage(Page):
             (self.model,) * len(line),
             *zip(*[self.makers[one] for one in worker], strict=True),
             *zip(*map(self._recipe, worker, line, overrides), strict=True),
-            *rest,
+            attempts,
+            started_at,
+            finished_at,
+            error_code,
+            error_message,
+            logprob,
+            embedding,
+            request,
         )
 
     def _recipe(
@@ -112,3 +123,7 @@ class StoredPage(Page):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+def _vectors(column: Sequence[bytes | None]) -> Sequence[Vector | None]:
+    return [None if one is None else unpack(one) for one in column]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from db.modes import Mode
 from db.states import BATCH_TERMINAL, BatchState, JobState
+from db.vectors import Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,20 @@ class Batch:
     digest: str | None
     #: When its unfinished jobs expire; None: never.
     expires_at: float | None = None
+    #: What is asked of the model.
+    mode: Mode = Mode.GENERATE
 
     @property
     def done(self) -> int:
         """Jobs in a terminal state."""
         return self.succeeded + self.failed + self.cancelled + self.expired
+
+    @property
+    def work_tokens(self) -> int:
+        """What its speed is told in: generated tokens, or all where none is generated."""
+        if self.mode is Mode.GENERATE:
+            return self.completion_tokens
+        return self.prompt_tokens + self.completion_tokens
 
     @property
     def run_count(self) -> int:
@@ -103,7 +115,10 @@ class Job:
     error_message: str | None
     request: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]]
-    #: What it is drawn from, its own or made from its id; None for a line that can't be read.
+    #: What is asked of the model.
+    mode: Mode = Mode.GENERATE
+    #: What it is drawn from, its own or made from its id; None for a line that can't be read, and
+    #: where nothing is drawn.
     seed: int | None = None
     #: Every parameter in force, defaults included; None for a line that can't be read.
     params: Mapping[str, Any] | None = None
@@ -141,6 +156,7 @@ class Result(NamedTuple):
     device: str | None
     hardware: str | None
     worker: str | None
+    #: None also where nothing is drawn: of scores and embeddings.
     seed: int | None
     #: JSON of every parameter in force, defaults included.
     params: str | None
@@ -149,8 +165,17 @@ class Result(NamedTuple):
     finished_at: float | None
     error_code: str | None
     error_message: str | None
+    #: Of a score: of all its tokens (`completion_tokens`) together, in nats.
+    logprob: float | None = None
+    #: Of an embedding: float32 numbers.
+    embedding: Vector | None = None
     #: JSON of the request; None unless asked for.
     request: str | None = None
+
+    @property
+    def perplexity(self) -> float | None:
+        """Of a score: e to the mean negative log-probability of a token."""
+        return perplexity(self.logprob, self.completion_tokens)
 
 
 class ClaimedJob(NamedTuple):
@@ -160,6 +185,16 @@ class ClaimedJob(NamedTuple):
     #: JSON, as stored.
     request: str
     attempts: int
+
+
+def perplexity(logprob: float | None, tokens: int | None) -> float | None:
+    """Of `tokens` tokens with this log-probability together; infinite where it is too large."""
+    if logprob is None or not tokens:
+        return None
+    try:
+        return math.exp(-logprob / tokens)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +209,7 @@ class Claim:
     jobs: tuple[ClaimedJob, ...]
     #: The database's clock at the claim (unix seconds).
     now: float
+    mode: Mode = Mode.GENERATE
 
 
 @dataclass(frozen=True, slots=True)

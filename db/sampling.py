@@ -2,7 +2,7 @@
 
 Producers validate with it at submit, workers read with it at claim. A batch has defaults; a
 line overrides them one by one. Nothing is ever silently ignored: an unknown name is an error
-that offers the nearest valid one.
+that offers the nearest valid one. The other modes' parameters (`db.modes`) go the same way.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from db.errors import ParameterError
+from db.modes import EmbedParams, Mode, ScoreParams
 from db.structure import Structure, compiled, structure
 
 #: Other people's names for our parameters.
@@ -145,13 +146,25 @@ class SamplingParams(BaseModel):
         return limit if context_length is None else min(limit, context_length - prompt_tokens)
 
 
-def parameter_names() -> list[str]:
+#: The parameters of a request, of whichever mode.
+Params = SamplingParams | ScoreParams | EmbedParams
+
+MODELS: dict[Mode, type[Params]] = {
+    Mode.GENERATE: SamplingParams,
+    Mode.SCORE: ScoreParams,
+    Mode.EMBED: EmbedParams,
+}
+
+
+def parameter_names(mode: Mode = Mode.GENERATE) -> list[str]:
     """Every name that a caller may use, aliases included."""
-    return sorted([*SamplingParams.model_fields, *ALIASES])
+    return sorted([*MODELS[mode].model_fields, *_aliases(mode)])
 
 
 def normalise(
-    given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    given: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+    mode: Mode = Mode.GENERATE,
 ) -> dict[str, Any]:
     """The given overrides under their own names, validated together with `defaults`.
 
@@ -161,9 +174,9 @@ def normalise(
     """
     renamed: dict[str, Any] = {}
     for name, value in given.items():
-        own = ALIASES.get(name, name)
-        if own not in SamplingParams.model_fields:
-            raise ParameterError(_unknown(name))
+        own = _aliases(mode).get(name, name)
+        if own not in MODELS[mode].model_fields:
+            raise ParameterError(_unknown(name, mode))
         if value is None:
             continue
         if own in renamed:
@@ -171,21 +184,33 @@ def normalise(
         renamed[own] = value
     if not renamed:
         return {}
-    params = _validate(_merged(defaults or {}, renamed))
+    params = _validate(_merged(defaults or {}, renamed), mode)
     return params.model_dump(include=set(renamed), mode="json")
 
 
-def merge(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> SamplingParams:
+@overload
+def merge(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> SamplingParams: ...
+
+
+@overload
+def merge(defaults: Mapping[str, Any], overrides: Mapping[str, Any], mode: Mode) -> Params: ...
+
+
+def merge(
+    defaults: Mapping[str, Any], overrides: Mapping[str, Any], mode: Mode = Mode.GENERATE
+) -> Params:
     """Batch defaults under a line's overrides; both as `normalise` returned them."""
-    return _validate(_merged(defaults, overrides))
+    return _validate(_merged(defaults, overrides), mode)
 
 
-def in_force(params: SamplingParams) -> dict[str, Any]:
-    """What a text was made with: each parameter that has a value, defaults included.
+def in_force(params: Params) -> dict[str, Any]:
+    """What a result was made with: each parameter that has a value, defaults included.
 
     Without the seed, which a job may also have from `seed_of`.
     """
     given = params.model_dump(mode="json", exclude={"seed"}, exclude_none=True)
+    if not isinstance(params, SamplingParams):
+        return given
     unlimited = params.max_tokens is None and params.max_length is None
     return {"max_tokens": DEFAULT_MAX_TOKENS, **given} if unlimited else given
 
@@ -225,9 +250,13 @@ def _merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
     return merged
 
 
-def _validate(values: Mapping[str, Any]) -> SamplingParams:
+def _aliases(mode: Mode) -> Mapping[str, str]:
+    return ALIASES if mode is Mode.GENERATE else {}
+
+
+def _validate(values: Mapping[str, Any], mode: Mode) -> Params:
     try:
-        return SamplingParams.model_validate(values)
+        return MODELS[mode].model_validate(values)
     except ValidationError as error:
         raise ParameterError(_describe(error)) from None
 
@@ -249,7 +278,9 @@ def _shown(value: object) -> str:
     return reprlib.repr(value)
 
 
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, parameter_names(), n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else "known: " + ", ".join(parameter_names())
-    return f"unknown parameter '{name}': {hint}"
+def _unknown(name: str, mode: Mode) -> str:
+    known = parameter_names(mode)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else "known: " + ", ".join(known)
+    where = "" if mode is Mode.GENERATE else f" in mode {mode}"
+    return f"unknown parameter '{name}'{where}: {hint}"

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     String,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.types import JSON
 
 #: Alembic revisions, oldest first. The last one is what this program reads and writes.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 
 metadata = MetaData(
     naming_convention={
@@ -75,6 +76,8 @@ batches = Table(
     Column("touched_at", Double, nullable=False),
     #: What is unfinished by then expires; NULL: there is no deadline.
     Column("expires_at", Double),
+    #: What is asked of the model, of every line alike (`db.modes.Mode`).
+    Column("mode", String(10), nullable=False, server_default=text("'generate'")),
     Index("ix_batches_name", "name"),
 )
 
@@ -86,7 +89,8 @@ jobs = Table(
     Column("line", Integer, primary_key=True, autoincrement=False),
     Column("custom_id", String(256)),
     Column("state", String(10), nullable=False),
-    #: JSON: {"prompt"} or {"messages"}, and "params" where the line overrides some.
+    #: JSON: {"prompt"} or {"messages"}, "completion" where one is scored, and "params" where the
+    #: line overrides some.
     Column("request", Text, nullable=False),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("worker_id", BigInteger),
@@ -120,11 +124,17 @@ results = Table(
     Column("line", Integer, primary_key=True, autoincrement=False),
     #: 0 … n-1. The key makes a second set of results for a job impossible.
     Column("sample", SmallInteger, primary_key=True, autoincrement=False),
-    Column("text", Text, nullable=False),
-    Column("finish_reason", String(10), nullable=False),
+    #: Both NULL unless text was generated.
+    Column("text", Text),
+    Column("finish_reason", String(10)),
+    #: Tokens that were generated or scored.
     Column("completion_tokens", Integer, nullable=False),
     #: JSON list, a token each; NULL where not asked for.
     Column("logprobs", Text),
+    #: Of a score: of all tokens together, in nats.
+    Column("logprob", Double),
+    #: Of an embedding: as `db.vectors` packs it.
+    Column("embedding", LargeBinary),
 )
 
 attempts = Table(

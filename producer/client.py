@@ -22,6 +22,7 @@ from db import ids
 from db.database import Database
 from db.errors import BrokerUnavailable, LostRace, NotFoundError, UsageError
 from db.migrate import ready
+from db.modes import Mode, as_mode
 from db.patience import patiently
 from db.plan import full_chunk
 from db.queries import batches as batch_queries
@@ -61,6 +62,7 @@ class Client:
         params: Mapping[str, Any] | None = None,
         template: str | None = None,
         format: str | None = None,  # noqa: A002 - the user's word for it
+        mode: str = Mode.GENERATE,
         priority: int = 5,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -72,17 +74,19 @@ class Client:
         """Queue prompts; the batch, running or about to.
 
         `source` is a path, URL or glob of a prompt file, or an iterable of prompts (text) and
-        requests (mappings). The same content under the same `name` or `idempotency_key` gives
-        the batch that exists. What is unfinished after `expires` (seconds, or a timedelta) expires.
+        requests (mappings). `mode` is `generate`, `score` or `embed`. The same content under the
+        same `name` or `idempotency_key` gives the batch that exists. What is unfinished after
+        `expires` (seconds, or a timedelta) expires.
         Raises InvalidInput with every bad line, and queues nothing then. Where the database or
         Redis is away, it waits for them, for `Settings.patience` seconds.
         """
-        lines = intake.from_source(source, **self._reading(template, format, params))
+        lines = intake.from_source(source, **self._reading(template, format, params, mode))
         return self.submit_lines(
             lines,
             model=model,
             name=name,
             params=params,
+            mode=mode,
             priority=priority,
             metadata=metadata or {},
             idempotency_key=idempotency_key,
@@ -99,11 +103,13 @@ class Client:
         template: str | None = None,
         format: str | None = None,  # noqa: A002 - the user's word for it
         params: Mapping[str, Any] | None = None,
+        mode: str = Mode.GENERATE,
         **options: Any,
     ) -> Submission:
         """As `submit`, for several files in one batch; tells whether it is new."""
-        lines = intake.from_files(list(sources), **self._reading(template, format, params))
-        return self.submit_lines(lines, params=params, **options)
+        reading = self._reading(template, format, params, mode)
+        lines = intake.from_files(list(sources), **reading)
+        return self.submit_lines(lines, params=params, mode=mode, **options)
 
     def submit_lines(
         self,
@@ -111,6 +117,7 @@ class Client:
         *,
         model: str | None = None,
         params: Mapping[str, Any] | None = None,
+        mode: str = Mode.GENERATE,
         on_progress: Callable[[int], None] = lambda _count: None,
         **options: Any,
     ) -> Submission:
@@ -120,7 +127,8 @@ class Client:
             chosen, lines = intake.model_of_first(lines)
         order = Order(
             model=canonical_model(chosen),
-            params=normalise(params or {}),
+            params=normalise(params or {}, mode=as_mode(mode)),
+            mode=as_mode(mode),
             chunk_size=self.settings.chunk_size,
             **options,
         )
@@ -318,11 +326,16 @@ class Client:
             return retries.requeue(connection, batch, [line], 1)
 
     def _reading(
-        self, template: str | None, given_format: str | None, params: Mapping[str, Any] | None
+        self,
+        template: str | None,
+        given_format: str | None,
+        params: Mapping[str, Any] | None,
+        mode: str,
     ) -> dict[str, Any]:
         return {
             "template": template,
             "given_format": given_format,
-            "defaults": normalise(params or {}),
+            "defaults": normalise(params or {}, mode=as_mode(mode)),
+            "mode": as_mode(mode),
             "max_prompt_bytes": self.settings.max_prompt_bytes,
         }

@@ -89,6 +89,16 @@ def _escaped(character: str) -> str:
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
+def measure(
+    logprob: float | None, perplexity: float | None, embedding: Sequence[float] | None
+) -> str:
+    """A score or an embedding in a few words."""
+    if embedding is not None:
+        first = ", ".join(f"{number:.4g}" for number in embedding[:4])
+        return f"{len(embedding)} numbers: {first}{', …' if len(embedding) > 4 else ''}"
+    return f"log-probability {logprob:.4f}, perplexity {perplexity:.4g}"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, always: bool = False) -> None:
     """Print a table that fits the terminal; tab-separated lines where nobody looks.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from db.modes import Mode, as_mode
 from db.records import Batch
 from db.throughput import for_throughput
 from producer.display import for_people
-from producer.export import check_target, format_of, is_stdout, write_pages
+from producer.export import check_mode, check_target, format_of, is_stdout, write_pages
 from producer.progress import counting
 
 if TYPE_CHECKING:
@@ -17,14 +18,20 @@ if TYPE_CHECKING:
     from producer.client import Client
 
 
-def check_output(output: str | None, given_format: str | None, *, option: str = "--format") -> None:
+def check_output(
+    output: str | None,
+    given_format: str | None,
+    *,
+    option: str = "--format",
+    mode: str = Mode.GENERATE,
+) -> None:
     """Raise UsageError or OutputError now for what would fail after hours of work.
 
-    `option`: where the caller's users give the format.
+    `option`: where the caller's users give the format; `mode`: the batch's.
     """
     # A folder has no format either, and that it is one says more.
     check_target(output)
-    format_of(output, given_format, option=option)
+    check_mode(as_mode(mode), format_of(output, given_format, option=option))
 
 
 def export(
@@ -41,6 +48,7 @@ def export(
     """Write what the batch has finished so far; the records written. Raises OutputError."""
     check_target(output)
     chosen = format_of(output, given_format)
+    check_mode(batch.mode, chosen)
     results = client.results(
         batch.id,
         order="finished" if as_finished else "input",

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any
 
 from db.errors import UsageError
+from db.modes import Mode
 from producer.reading import BadLine, Line, parse_all, read
 
 #: A path, URL or glob of a prompt file; or prompts (text) and requests (mappings) themselves.
@@ -31,6 +32,7 @@ def from_files(
     given_format: str | None,
     defaults: Mapping[str, Any],
     max_prompt_bytes: int,
+    mode: Mode,
 ) -> Lines:
     """The lines of files, one after the other; `-` is standard input, and can be read once."""
     return Lines(
@@ -40,6 +42,7 @@ def from_files(
             format=given_format,
             defaults=defaults,
             max_prompt_bytes=max_prompt_bytes,
+            mode=mode,
         ),
         repeatable="-" not in names,
     )
@@ -52,6 +55,7 @@ def from_source(
     given_format: str | None,
     defaults: Mapping[str, Any],
     max_prompt_bytes: int,
+    mode: Mode,
 ) -> Lines:
     """The lines of a file, or of an iterable of prompts and requests; a mapping is one request."""
     if isinstance(source, Mapping):
@@ -63,10 +67,15 @@ def from_source(
             given_format=given_format,
             defaults=defaults,
             max_prompt_bytes=max_prompt_bytes,
+            mode=mode,
         )
     return Lines(
         lambda: parse_all(
-            source, template=template, defaults=defaults, max_prompt_bytes=max_prompt_bytes
+            source,
+            template=template,
+            defaults=defaults,
+            max_prompt_bytes=max_prompt_bytes,
+            mode=mode,
         ),
         repeatable=isinstance(source, list | tuple),
     )

@@ -127,6 +127,17 @@ def chat_template_state(
     return "absent" if _has_tokenizer(folder) and not _is_opaque(folder) else "unknown"
 
 
+def is_encoder_decoder(model: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether its files say so; False where they are not here."""
+    folder = find_model_folder(model, environment)
+    if folder is None:
+        return False
+    try:
+        return _object(folder / "config.json").get("is_encoder_decoder") is True
+    except (OSError, ValueError):
+        return False
+
+
 def _stored_template(file: Path) -> ChatTemplateState:
     """What the `chat_template` of a JSON file says: a template, or several by name."""
     template = _object(file).get("chat_template") if file.is_file() else None

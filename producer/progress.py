@@ -35,7 +35,7 @@ class Rates:
         self._seen: deque[tuple[float, int, int]] = deque()
 
     def add(self, batch: Batch, now: float) -> None:
-        self._seen.append((now, batch.done, batch.completion_tokens))
+        self._seen.append((now, batch.done, batch.work_tokens))
         while now - self._seen[0][0] > _WINDOW and len(self._seen) > 2:
             self._seen.popleft()
 
@@ -136,10 +136,10 @@ def summary(batch: Batch) -> str:
         count = getattr(batch, name)
         if count:
             parts.append(f"{count:,} {name}")
-    parts.append(f"{batch.completion_tokens:,} tokens")
+    parts.append(f"{batch.work_tokens:,} tokens")
     text = f"{batch.state}: " + ", ".join(parts)
     if batch.started_at is not None and batch.finished_at is not None:
         seconds = batch.finished_at - batch.started_at
-        rate = batch.completion_tokens / seconds if seconds > 0 else 0.0
+        rate = batch.work_tokens / seconds if seconds > 0 else 0.0
         text += f" in {duration(seconds)} ({rate:,.0f} tok/s)"
     return text

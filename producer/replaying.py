@@ -18,6 +18,7 @@ from typing import IO, Any, get_args
 import orjson
 
 from db.errors import UsageError
+from db.modes import Mode
 from db.records import Job, Provenance
 from db.settings import Settings, variable
 from db.states import JobState
@@ -122,6 +123,8 @@ def _parting(one: str, other: str) -> int:
 def _provenance(job: Job) -> Provenance:
     if job.state is not JobState.SUCCEEDED:
         raise UsageError(f"{job.id} is {job.state}: only a job that succeeded can be replayed")
+    if job.mode is not Mode.GENERATE:
+        raise UsageError(f"{job.id} is of mode {job.mode}: only generated text can be replayed")
     if job.provenance is None:
         raise UsageError(f"{job.id} can't be replayed: nobody knows what made it")
     return job.provenance

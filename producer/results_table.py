@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from db.records import Result
-from producer.display import table
+from producer.display import measure, table
 
 #: Characters of a prompt and of a text that a table shows.
 _PROMPT, _TEXT = 120, 400
@@ -21,16 +21,23 @@ def print_table(results: Iterable[Result]) -> None:
 
 
 def _row(result: Result) -> tuple[Any, ...]:
-    failed = result.text is None
-    text = f"{result.error_code}: {result.error_message}" if failed else result.text
     return (
         result.line,
         result.custom_id,
         _end(_prompt(result.request), _PROMPT),
-        _start((text or "").strip("\n"), _TEXT),
+        _start(_outcome(result).strip("\n"), _TEXT),
         result.completion_tokens,
         result.finish_reason or result.state,
     )
+
+
+def _outcome(result: Result) -> str:
+    """What became of it, in words."""
+    if result.text is not None:
+        return result.text
+    if result.logprob is not None or result.embedding is not None:
+        return measure(result.logprob, result.perplexity, result.embedding)
+    return f"{result.error_code}: {result.error_message}"
 
 
 def _prompt(request: str | None) -> str:

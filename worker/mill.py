@@ -25,7 +25,8 @@ from db.queries.outcomes import JobOutcome
 from db.records import Claim, ClaimedJob
 from db.settings import Settings
 from db.states import JobState
-from worker.engine.protocol import Engine, Failed, Outcome
+from worker.engine.parameters import refused_mode
+from worker.engine.protocol import Engine, Failed, MeasuringEngine, Outcome, Request
 from worker.flusher import Flusher
 from worker.requests import to_outcome, to_request
 from worker.run import Ending, Run
@@ -276,8 +277,12 @@ class Mill:
                 request = to_request(run, job)
                 if isinstance(request, Failed):
                     on_done(request_id, request)
-                else:
+                elif isinstance(request, Request):
                     self._engine.submit(request, on_done)
+                elif isinstance(self._engine, MeasuringEngine):
+                    self._engine.measure(request, on_done)
+                else:
+                    on_done(request_id, refused_mode(self._settings.engine, run.claim.mode))
             except Exception as error:
                 logger.exception("a request could not be made", extra={"action": "surprise"})
                 on_done(request_id, _surprise(error))

@@ -7,21 +7,37 @@ from typing import Any
 import orjson
 
 from db.errors import ParameterError
+from db.modes import EmbedParams, ScoreParams
 from db.queries.outcomes import JobOutcome, SampleRow
 from db.records import ClaimedJob
-from db.sampling import seed_of
+from db.sampling import SamplingParams, seed_of
 from db.states import JobState
-from worker.engine.protocol import Cancelled, Completed, Failed, Outcome, Request, TokenLogprob
+from db.vectors import pack
+from worker.engine.protocol import (
+    Cancelled,
+    Completed,
+    Embedded,
+    EmbedRequest,
+    Failed,
+    Measurement,
+    Outcome,
+    Request,
+    Scored,
+    ScoreRequest,
+    TokenLogprob,
+)
 from worker.run import Run
 
 
-def to_request(run: Run, job: ClaimedJob) -> Request | Failed:
+def to_request(run: Run, job: ClaimedJob) -> Request | Measurement | Failed:
     """What the engine is asked. Failed where the stored line can't be asked at all."""
     try:
         stored: dict[str, Any] = orjson.loads(job.request)
-        params = run.sampling(stored.get("params"))
+        params = run.params(stored.get("params"))
     except (orjson.JSONDecodeError, ParameterError) as error:
         return Failed("invalid_request", str(error))
+    if not isinstance(params, SamplingParams):
+        return _measurement(run.request_id(job.line), params, stored)
     seed = params.seed if params.seed is not None else seed_of(run.claim.batch_uid, job.line)
     return Request(
         id=run.request_id(job.line),
@@ -29,6 +45,22 @@ def to_request(run: Run, job: ClaimedJob) -> Request | Failed:
         seed=seed,
         prompt=stored.get("prompt"),
         messages=stored.get("messages"),
+    )
+
+
+def _measurement(
+    id: str,  # noqa: A002 - the field's name
+    params: ScoreParams | EmbedParams,
+    stored: dict[str, Any],
+) -> Measurement:
+    if isinstance(params, EmbedParams):
+        return EmbedRequest(id, params, prompt=stored["prompt"])
+    return ScoreRequest(
+        id,
+        params,
+        prompt=stored.get("prompt"),
+        messages=stored.get("messages"),
+        completion=stored.get("completion"),
     )
 
 
@@ -41,7 +73,7 @@ def to_outcome(
     """
     if isinstance(outcome, Cancelled):
         return None
-    if isinstance(outcome, Completed):
+    if not isinstance(outcome, Failed):
         return JobOutcome(
             chunk=run.claim.chunk,
             token=run.claim.token,
@@ -50,15 +82,7 @@ def to_outcome(
             state=JobState.SUCCEEDED,
             started_at=outcome.started_at + run.clock_offset,
             prompt_tokens=outcome.prompt_tokens,
-            samples=tuple(
-                SampleRow(
-                    text=storable(sample.text),
-                    finish_reason=sample.finish_reason,
-                    completion_tokens=sample.completion_tokens,
-                    logprobs=_logprobs(sample.logprobs),
-                )
-                for sample in outcome.samples
-            ),
+            samples=_rows(outcome),
         )
     again = outcome.retriable and job.attempts + 1 < max_attempts
     return JobOutcome(
@@ -70,6 +94,23 @@ def to_outcome(
         error_code=outcome.code,
         error_message=storable(outcome.message),
     )
+
+
+def _rows(outcome: Completed | Scored | Embedded) -> tuple[SampleRow, ...]:
+    if isinstance(outcome, Completed):
+        return tuple(
+            SampleRow(
+                text=storable(sample.text),
+                finish_reason=sample.finish_reason,
+                completion_tokens=sample.completion_tokens,
+                logprobs=_logprobs(sample.logprobs),
+            )
+            for sample in outcome.samples
+        )
+    if isinstance(outcome, Scored):
+        logprobs = _logprobs(outcome.logprobs)
+        return (SampleRow(None, None, outcome.tokens, logprobs, logprob=outcome.logprob),)
+    return (SampleRow(None, None, 0, embedding=pack(outcome.vector, outcome.precision)),)
 
 
 def storable(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from db.records import Claim, ClaimedJob
-from db.sampling import SamplingParams, merge
+from db.sampling import Params, merge
 
 
 class Ending(Enum):
@@ -44,20 +44,21 @@ class Run:
         self.cut_short = False
         self.ending: Ending | None = None
         self._open = {self.request_id(job.line): job for job in claim.jobs}
-        self._sampling: dict[bytes, SamplingParams] = {}
+        self._params: dict[bytes, Params] = {}
         self._unsettled = len(claim.jobs)
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
-    def sampling(self, overrides: Mapping[str, Any] | None) -> SamplingParams:
-        """The batch's parameters under a job's own. Raises ParameterError.
+    def params(self, overrides: Mapping[str, Any] | None) -> Params:
+        """The batch's parameters under a job's own, of the mode's kind. Raises ParameterError.
 
         Most jobs of a chunk have the same: each different set is validated once.
         """
         key = orjson.dumps(overrides)
-        params = self._sampling.get(key)
+        params = self._params.get(key)
         if params is None:
-            params = self._sampling[key] = merge(self.claim.params, overrides or {})
+            claim = self.claim
+            params = self._params[key] = merge(claim.params, overrides or {}, claim.mode)
         return params
 
     def request_id(self, line: int) -> str:

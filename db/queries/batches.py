@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from db.clock import db_now
 from db.database import AnyRow
 from db.errors import ConflictError, NotFoundError
+from db.modes import Mode
 from db.plan import chunk_ranges, full_chunk
 from db.records import Batch
 from db.schema import batches, chunks
@@ -37,6 +38,7 @@ _COLUMNS = (
     batches.c.succeeded, batches.c.failed, batches.c.cancelled, batches.c.expired,
     batches.c.prompt_tokens, batches.c.completion_tokens, batches.c.created_at,
     batches.c.started_at, batches.c.finished_at, batches.c.digest, batches.c.expires_at,
+    batches.c.mode,
 )  # fmt: skip
 
 
@@ -51,6 +53,7 @@ def create(
     params: Mapping[str, Any],
     metadata: Mapping[str, str],
     chunk_size: int | None,
+    mode: Mode = Mode.GENERATE,
 ) -> int:
     """A batch in `validating`, to be filled and activated; its key.
 
@@ -66,6 +69,7 @@ def create(
         params=dict(params),
         metadata=dict(metadata),
         chunk_size=chunk_size or _UNDECIDED,
+        mode=mode,
         created_at=db_now(),
         touched_at=db_now(),
     )
@@ -202,5 +206,6 @@ def _batch(row: AnyRow) -> Batch:
         key=values.pop("id"),
         id=values.pop("uid"),
         state=BatchState(values.pop("state")),
+        mode=Mode(values.pop("mode")),
         **values,
     )

@@ -6,6 +6,7 @@ SQLite one long step, in which Python's other threads go on.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,23 +35,33 @@ class Result(NamedTuple):
     batch_id: int
     line: int
     sample: int
-    text: str
-    finish_reason: str
+    text: str | None
+    finish_reason: str | None
     completion_tokens: int
     logprobs: str | None
+    logprob: float | None = None
+    embedding: bytes | None = None
 
 
 #: PostgreSQL's types of the fields of a row; SQLite takes those that JSON has.
 _ATTEMPT_TYPES = ("bigint", "integer", "text", "float8", "integer", "integer", "text", "text")
-_RESULT_TYPES = ("bigint", "integer", "integer", "text", "text", "integer", "text")
+_RESULT_TYPES = (
+    "bigint", "integer", "integer", "text", "text", "integer", "text", "float8", "bytea",
+)  # fmt: skip
 
 
 def _postgresql_rows(fields: Sequence[str], types: Sequence[str]) -> str:
     columns = [
-        f"(row ->> {place})::{type_} AS {name}"
+        f"{_read(place, type_)} AS {name}"
         for place, (name, type_) in enumerate(zip(fields, types, strict=True))
     ]
     return f"SELECT {', '.join(columns)} FROM json_array_elements(%(rows)s::json) AS row"
+
+
+def _read(place: int, type_: str) -> str:
+    """JSON has no bytes: they come in base64."""
+    text = f"row ->> {place}"
+    return f"decode({text}, 'base64')" if type_ == "bytea" else f"({text})::{type_}"
 
 
 def _sqlite_rows(fields: Sequence[str]) -> str:
@@ -97,6 +108,8 @@ RETURNING batch_id, line
 _INSERT = f"INSERT INTO results ({', '.join(Result._fields)}) "
 _INSERT_POSTGRESQL = _INSERT + _postgresql_rows(Result._fields, _RESULT_TYPES)
 _INSERT_SQLITE = _INSERT + _sqlite_rows(Result._fields)
+#: A statement a row: SQLite reads no base64.
+_INSERT_SQLITE_BYTES = f"{_INSERT} VALUES ({', '.join('?' * len(Result._fields))})"
 
 
 def end_attempts(
@@ -122,10 +135,19 @@ def insert_results(connection: Connection, rows: Sequence[Result]) -> None:
         return
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(_INSERT_POSTGRESQL, {"rows": _json(rows)})
-    else:
-        connection.exec_driver_sql(_INSERT_SQLITE, (_json(rows),))
+        return
+    plain = [row for row in rows if row.embedding is None]
+    if plain:
+        connection.exec_driver_sql(_INSERT_SQLITE, (_json(plain),))
+    if len(plain) < len(rows):
+        packed = [tuple(row) for row in rows if row.embedding is not None]
+        connection.exec_driver_sql(_INSERT_SQLITE_BYTES, packed)
 
 
 def _json(rows: Sequence[EndedAttempt] | Sequence[Result]) -> str:
-    """A list of lists. orjson takes no tuple that has names."""
-    return orjson.dumps([tuple(row) for row in rows]).decode()
+    """A list of lists. orjson takes no tuple that has names, and no bytes."""
+    return orjson.dumps([tuple(row) for row in rows], default=_in_base64).decode()
+
+
+def _in_base64(value: bytes) -> str:
+    return b64encode(value).decode()

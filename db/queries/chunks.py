@@ -20,6 +20,7 @@ from sqlalchemy import (
 
 from db.clock import db_now
 from db.database import AnyRow
+from db.modes import Mode
 from db.records import Claim, ClaimedJob
 from db.schema import batches, chunks, jobs
 from db.states import BatchState, ChunkState, JobState
@@ -74,9 +75,9 @@ _TAKE = (
     .returning(*_CLAIMED)
 )
 
-_BATCH = select(batches.c.uid, batches.c.params, batches.c.state, db_now().label("now")).where(
-    batches.c.id == bindparam("batch")
-)
+_BATCH = select(
+    batches.c.uid, batches.c.params, batches.c.state, batches.c.mode, db_now().label("now")
+).where(batches.c.id == bindparam("batch"))
 
 _UNFINISHED = (
     select(jobs.c.line, jobs.c.request, jobs.c.attempts)
@@ -110,6 +111,7 @@ def claim(connection: Connection, chunk: int, *, worker: int, lease: float) -> C
         params=batch.params,
         jobs=_unfinished(connection, row),
         now=batch.now,
+        mode=Mode(batch.mode),
     )
 
 

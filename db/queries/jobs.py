@@ -15,9 +15,10 @@ from db.ids import job_id
 from db.queries import attempts
 from db.queries.batches import get
 from db.recipe import Recipes
-from db.records import Batch, Job, Provenance
+from db.records import Batch, Job, Provenance, perplexity
 from db.schema import chunks, jobs, results, workers
 from db.states import JOB_TERMINAL, ChunkState, JobState
+from db.vectors import unpack
 
 #: The error code of a line that was no valid request: nothing that a retry could mend.
 INVALID = "invalid_request"
@@ -142,6 +143,7 @@ def get_job(connection: Connection, uid: str, line: int) -> Job:
         error_message=row.error_message,
         request=request,
         samples=_samples(connection, batch.key, line),
+        mode=batch.mode,
         seed=seed,
         params=params,
         provenance=_provenance(row) if row.state in JOB_TERMINAL else None,
@@ -153,7 +155,8 @@ def _recipe(
     batch: Batch, line: int, request: Mapping[str, Any]
 ) -> tuple[int | None, dict[str, Any] | None]:
     overrides = orjson.dumps(request.get("params", {})).decode()
-    seed, params = Recipes(batch.id, orjson.dumps(dict(batch.params))).of(line, overrides)
+    recipes = Recipes(batch.id, orjson.dumps(dict(batch.params)), batch.mode)
+    seed, params = recipes.of(line, overrides)
     return seed, None if params is None else orjson.loads(params)
 
 
@@ -188,6 +191,8 @@ def _samples(connection: Connection, batch: int, line: int) -> list[dict[str, An
             results.c.finish_reason,
             results.c.completion_tokens,
             results.c.logprobs,
+            results.c.logprob,
+            results.c.embedding,
         )
         .where(results.c.batch_id == batch, results.c.line == line)
         .order_by(results.c.sample)
@@ -199,6 +204,15 @@ def _samples(connection: Connection, batch: int, line: int) -> list[dict[str, An
             "finish_reason": row.finish_reason,
             "completion_tokens": row.completion_tokens,
             "logprobs": orjson.loads(row.logprobs) if row.logprobs else None,
+            **_measured(row),
         }
         for row in found
     ]
+
+
+def _measured(row: AnyRow) -> dict[str, Any]:
+    """What only a score, or only an embedding, has."""
+    if row.logprob is not None:
+        ratio = perplexity(row.logprob, row.completion_tokens)
+        return {"logprob": row.logprob, "perplexity": ratio}
+    return {} if row.embedding is None else {"embedding": list(unpack(row.embedding))}

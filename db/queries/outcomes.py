@@ -20,12 +20,14 @@ from db.states import BatchState, ChunkState, JobState
 
 
 class SampleRow(NamedTuple):
-    """One sample, ready to be stored."""
+    """One sample, score or embedding, ready to be stored."""
 
-    text: str
-    finish_reason: str
+    text: str | None
+    finish_reason: str | None
     completion_tokens: int
     logprobs: str | None = None
+    logprob: float | None = None
+    embedding: bytes | None = None
 
 
 class JobOutcome(NamedTuple):
@@ -121,15 +123,7 @@ def _failure(outcome: JobOutcome, worker: int) -> dict[str, Any]:
 
 def _results(outcome: JobOutcome) -> Iterator[Result]:
     for index, sample in enumerate(outcome.samples):
-        yield Result(
-            outcome.batch,
-            outcome.line,
-            index,
-            sample.text,
-            sample.finish_reason,
-            sample.completion_tokens,
-            sample.logprobs,
-        )
+        yield Result(outcome.batch, outcome.line, index, *sample)
 
 
 def _count(connection: Connection, written: Sequence[JobOutcome]) -> None:

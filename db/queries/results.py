@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import Connection, Select, literal_column, select
 
 from db.database import Database, allow_silence
+from db.modes import Mode
 from db.pages import WORKER, Maker, Page, StoredPage
 from db.recipe import Recipes
 from db.records import Batch, Result
@@ -30,6 +31,9 @@ _OVERRIDES = {
     "sqlite": """CASE WHEN instr(jobs.request, '"params":') > 0
         THEN json_extract(jobs.request, '$.params') END""",
 }
+
+#: What a mode gives besides a text: of another batch it is not even asked for.
+_MEASURE = {Mode.SCORE: results.c.logprob, Mode.EMBED: results.c.embedding}
 
 #: Rows fetched at once.
 _FETCH = 2_000
@@ -66,7 +70,7 @@ def pages(
 ) -> Generator[Page]:
     """The same in columns, for those who take many records at once."""
     overrides = _OVERRIDES[database.dialect]
-    query = _query(batch.key, overrides, failed_only=failed_only, with_request=with_request)
+    query = _query(batch, overrides, failed_only=failed_only, with_request=with_request)
     if order == "input":
         query = query.order_by(jobs.c.line, results.c.sample)
     else:
@@ -76,7 +80,7 @@ def pages(
         with closing(_cursor(connection, query)) as cursor:
             # Later than the snapshot of the rows, so that it has every worker that they name.
             makers = _makers(connection)
-            recipes = Recipes(batch.id, orjson.dumps(dict(batch.params)))
+            recipes = Recipes(batch.id, orjson.dumps(dict(batch.params)), batch.mode)
             fetch = partial(cursor.fetchmany, _FETCH)
             for rows in _fetched(connection, fetch):
                 for start in range(0, len(rows), _PAGE):
@@ -110,13 +114,15 @@ def _ahead(fetch: Callable[[], _Rows]) -> Iterator[_Rows]:
             yield rows
 
 
-def _query(key: int, overrides: str, *, failed_only: bool, with_request: bool) -> Select[Any]:
+def _query(batch: Batch, overrides: str, *, failed_only: bool, with_request: bool) -> Select[Any]:
     columns: list[Any] = [
         jobs.c.line, jobs.c.custom_id, jobs.c.state, results.c.sample, results.c.text,
         results.c.finish_reason, jobs.c.prompt_tokens, results.c.completion_tokens,
         results.c.logprobs, jobs.c.worker_id, literal_column(overrides), jobs.c.attempts,
         jobs.c.started_at, jobs.c.finished_at, jobs.c.error_code, jobs.c.error_message,
     ]  # fmt: skip
+    if batch.mode in _MEASURE:
+        columns.append(_MEASURE[batch.mode])
     if with_request:
         columns.append(jobs.c.request)
     states = [JobState.FAILED] if failed_only else sorted(JOB_TERMINAL)
@@ -126,7 +132,9 @@ def _query(key: int, overrides: str, *, failed_only: bool, with_request: bool) -
         isouter=True,
     )
     return (
-        select(*columns).select_from(joined).where(jobs.c.batch_id == key, jobs.c.state.in_(states))
+        select(*columns)
+        .select_from(joined)
+        .where(jobs.c.batch_id == batch.key, jobs.c.state.in_(states))
     )
 
 

@@ -81,6 +81,13 @@ def submit_options(function: F) -> F:
 _SUBMIT_OPTIONS = (
     click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE),
     click.option("-m", "--model", help="Hub id or local folder. Default: PROMPTMILL_MODEL."),
+    click.option(
+        "--mode",
+        type=click.Choice(["generate", "score", "embed"]),
+        default="generate",
+        show_default=True,
+        help="Continue prompts, say how likely texts are, or make vectors of them.",
+    ),
     click.option("--name", help="Same name and content: the batch that exists."),
     click.option("--idempotency-key", metavar="KEY", help="Same key: the batch that exists."),
     click.option(
@@ -89,7 +96,7 @@ _SUBMIT_OPTIONS = (
         "params",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Generation parameter for every line that has none; repeat it.",
+        help="Parameter of the mode for every line that has none; repeat it.",
     ),
     click.option(
         "--schema",

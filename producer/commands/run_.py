@@ -53,7 +53,7 @@ def command(
     from producer.exporting import check_output, export
     from producer.running import generate
 
-    check_output(output, output_format, option="--output-format")
+    check_output(output, output_format, option="--output-format", mode=options["mode"])
     _check_asked(files, output, table=table, as_json=as_json)
     given = {name: options.pop(name) for name in WORKER_OPTIONS}
     environment = worker_environment(model=options["model"], **given)

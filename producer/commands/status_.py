@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from db.modes import Mode
 from db.records import Batch, Job
 from producer.commands.options import complete_batches, json_option
 
@@ -42,6 +43,7 @@ def _show_batch(batch: Batch) -> None:
             ("batch", batch.id),
             ("name", batch.name),
             ("model", batch.model),
+            ("mode", batch.mode if batch.mode is not Mode.GENERATE else None),
             ("state", batch.state),
             ("done", f"{batch.run_count:,} of {batch.total:,}{share}"),
             ("succeeded", f"{batch.succeeded:,}"),
@@ -75,7 +77,7 @@ def _origin(job: Job) -> list[tuple[str, object]]:
 
 
 def _show_job(job: Job) -> None:
-    from producer.display import clock, facts, printable
+    from producer.display import clock, facts, measure, printable
 
     facts(
         [
@@ -96,5 +98,9 @@ def _show_job(job: Job) -> None:
         error = printable(f"{attempt.error_code}: {attempt.error_message}")
         click.echo(f"failed{where} at {clock(attempt.ended_at)}: {error}")
     for sample in job.samples:
+        if sample["text"] is None:
+            found = [sample.get(name) for name in ("logprob", "perplexity", "embedding")]
+            click.echo(f"\n{measure(*found)}")
+            continue
         number = f" {sample['sample']}" if len(job.samples) > 1 else ""
         click.echo(f"\ntext{number} ({sample['finish_reason']}):\n{printable(sample['text'])}")

@@ -28,13 +28,15 @@ def command(
 
     A file is .jsonl, .txt (a prompt a line), .csv, .tsv or .parquet, plain or .gz or .zst; a glob
     or a URL (s3://...); or - for standard input. A line is a text, {"prompt": ...},
-    {"messages": [...]}, or a line of an OpenAI batch file. See docs/formats.md.
+    {"messages": [...]}, or a line of an OpenAI batch file; to score, {"prompt": ..., "completion":
+    ...}. See docs/formats.md.
 
     \b
     Examples:
       promptmill submit prompts.jsonl --model openai-community/gpt2 -p max_tokens=64
       promptmill submit reviews.csv --template $'Review: {text}\\nSentiment:' -p temperature=0
       BATCH=$(zcat huge.txt.gz | promptmill submit - --model M)
+      promptmill submit texts.txt --model M --mode embed -p pooling=last
     """
     from producer.client import Client
     from producer.commands.submitting import submit_files

@@ -3,13 +3,14 @@
 A file appears whole or not at all: an error, a full disk or Ctrl-C leaves what was there.
 """
 
-from producer.export.formats import FORMATS, ExportFormat, format_of, is_stdout
+from producer.export.formats import FORMATS, ExportFormat, check_mode, format_of, is_stdout
 from producer.export.output import check_target
 from producer.export.writer import write, write_pages
 
 __all__ = [
     "FORMATS",
     "ExportFormat",
+    "check_mode",
     "check_target",
     "format_of",
     "is_stdout",

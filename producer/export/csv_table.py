@@ -17,9 +17,10 @@ from producer.export.fields import duration, iso, request_of
 
 COLUMNS = (
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
-    "completion_tokens", "logprobs", "model", "revision", "weights", "tokenizer", "engine",
-    "engine_version", "backend", "dtype", "device", "hardware", "worker", "seed", "params",
-    "attempts", "started_at", "finished_at", "seconds", "error_code", "error_message", "prompt",
+    "completion_tokens", "logprobs", "logprob", "perplexity", "embedding", "model", "revision",
+    "weights", "tokenizer", "engine", "engine_version", "backend", "dtype", "device", "hardware",
+    "worker", "seed", "params", "attempts", "started_at", "finished_at", "seconds", "error_code",
+    "error_message", "prompt", "completion",
 )  # fmt: skip
 
 #: What a spreadsheet takes for the start of a formula, at the start of a cell.
@@ -67,6 +68,9 @@ def _cells(result: Result) -> list[Cell]:
         result.prompt_tokens,
         result.completion_tokens,
         result.logprobs,
+        result.logprob,
+        result.perplexity,
+        None if result.embedding is None else orjson.dumps(result.embedding.tolist()).decode(),
         result.model,
         result.revision,
         result.weights,
@@ -86,14 +90,16 @@ def _cells(result: Result) -> list[Cell]:
         duration(result.started_at, result.finished_at),
         result.error_code,
         result.error_message,
-        _prompt(result),
+        *_asked(result),
     ]
 
 
-def _prompt(result: Result) -> str | None:
-    """The prompt, or a chat's messages as JSON; None where the request was not asked for."""
+def _asked(result: Result) -> tuple[str | None, str | None]:
+    """The prompt, or a chat's messages as JSON, and the completion that was scored.
+
+    None where there is none, or the request was not asked for.
+    """
     request = request_of(result.request)
     if "messages" in request:
-        return orjson.dumps(request["messages"]).decode()
-    prompt: str | None = request.get("prompt")
-    return prompt
+        return orjson.dumps(request["messages"]).decode(), request.get("completion")
+    return request.get("prompt"), request.get("completion")

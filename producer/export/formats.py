@@ -6,6 +6,7 @@ import sys
 from typing import Literal, get_args
 
 from db.errors import UsageError
+from db.modes import Mode
 from producer.reading.formats import by_name
 from producer.reading.streams import Compression
 from producer.reading.texts import shown
@@ -52,6 +53,16 @@ def check_packing(output: str | None, chosen: ExportFormat) -> None:
     if chosen == "parquet" and packing is not None:
         raise UsageError(
             f"{output}: a Parquet file is compressed inside: leave out the suffix .{packing}"
+        )
+
+
+def check_mode(mode: Mode, chosen: ExportFormat) -> None:
+    """Raise UsageError where the format has no place for what the mode gives."""
+    if chosen == "openai" and mode is not Mode.GENERATE:
+        others = ", ".join(known for known in FORMATS if known != "openai")
+        raise UsageError(
+            f"format openai holds generated text alone, and this batch is of mode {mode}: "
+            f"use one of {others}"
         )
 
 

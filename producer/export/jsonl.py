@@ -12,8 +12,12 @@ from typing import Any
 import orjson
 
 from db.pages import MadePage, Page
-from db.records import Result
+from db.records import Result, perplexity
+from db.vectors import Vector
 from producer.export.fields import duration, iso, request_of
+
+#: What of a request is written.
+_ASKED = ("prompt", "messages", "completion")
 
 #: What orjson puts between the elements of a list, and in none of them: a newline within a text
 #: is written as `\n`.
@@ -36,13 +40,15 @@ def document(result: Result) -> dict[str, Any]:
 
 
 def page_lines(page: Page) -> bytes:
-    """The keys are promises to programs; `logprobs` and the request only where there are any."""
+    """The keys are promises to programs; a score's, an embedding's, `logprobs` and the request's
+    only where there are any.
+    """
     # All at once: a field by its name takes longer.
     (
         id_, _, line, custom_id, state, sample, text, finish_reason, prompt_tokens,
         completion_tokens, logprobs, model, revision, weights, tokenizer, engine, engine_version,
         backend, dtype, device, hardware, worker, seed, params, attempts, started_at,
-        finished_at, error_code, error_message, request,
+        finished_at, error_code, error_message, logprob, embedding, request,
     ) = page.columns  # fmt: skip
     template, cells = b"", []
     for opening, column in (
@@ -73,6 +79,8 @@ def page_lines(page: Page) -> bytes:
         (b',"finished_at":', _json_or_same([iso(one) for one in finished_at])),
         (b',"seconds":', _json(list(map(duration, started_at, finished_at)))),  # 0.0 is -0.0
         (b',"error":', _errors(error_code, error_message)),
+        (b"", _scores(logprob, completion_tokens)),
+        (b"", _embeddings(embedding)),
         (b"", _logprobs(logprobs)),
         (b"", _requests(request)),
     ):
@@ -117,6 +125,24 @@ def _stored(column: Sequence[str | None]) -> bytes | _Cells:
     return [b"null" if one is None else one.encode() for one in column]
 
 
+def _scores(logprobs: Sequence[float | None], tokens: Sequence[int | None]) -> bytes | _Cells:
+    if _none(logprobs):
+        return b""
+    return [
+        b""
+        if logprob is None
+        else b',"logprob":%b,"perplexity":%b'
+        % (orjson.dumps(logprob), orjson.dumps(perplexity(logprob, count)))
+        for logprob, count in zip(logprobs, tokens, strict=True)
+    ]
+
+
+def _embeddings(column: Sequence[Vector | None]) -> bytes | _Cells:
+    if _none(column):
+        return b""
+    return [b"" if one is None else b',"embedding":' + orjson.dumps(one.tolist()) for one in column]
+
+
 def _logprobs(column: Sequence[str | None]) -> bytes | _Cells:
     """Stored as JSON: not parsed again."""
     if _none(column):
@@ -130,7 +156,5 @@ def _requests(column: Sequence[str | None]) -> bytes | _Cells:
 
 def _asked(request: dict[str, Any]) -> bytes:
     return b"".join(
-        b',"%b":%b' % (key.encode(), orjson.dumps(request[key]))
-        for key in ("prompt", "messages")
-        if key in request
+        b',"%b":%b' % (key.encode(), orjson.dumps(request[key])) for key in _ASKED if key in request
     )

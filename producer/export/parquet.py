@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ _ROWS = 8_192
 _CHARACTERS = 16 << 20
 #: Parsed log-probabilities take this many times their JSON's size.
 _LOGPROBS_WEIGHT = 8
+#: Bytes of a number of an embedding.
+_NUMBER = 4
 
 _TOKEN = [
     pa.field("token", pa.string()),
@@ -28,6 +31,8 @@ _TOKEN = [
 
 #: A token each, with the likeliest tokens at its place.
 _LOGPROBS = pa.list_(pa.struct([*_TOKEN, pa.field("top", pa.list_(pa.struct(_TOKEN)))]))
+
+_VECTOR = pa.list_(pa.float32())
 
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -43,6 +48,9 @@ SCHEMA = pa.schema(
         pa.field("prompt_tokens", pa.int32()),
         pa.field("completion_tokens", pa.int32()),
         pa.field("logprobs", _LOGPROBS),
+        pa.field("logprob", pa.float64()),
+        pa.field("perplexity", pa.float64()),
+        pa.field("embedding", _VECTOR),
         pa.field("model", pa.string(), nullable=False),
         pa.field("revision", pa.string()),
         pa.field("weights", pa.string()),
@@ -63,9 +71,10 @@ SCHEMA = pa.schema(
         pa.field("seconds", pa.float64()),
         pa.field("error_code", pa.string()),
         pa.field("error_message", pa.string()),
-        #: Both null unless the request was asked for; messages as JSON.
+        #: All null unless the request was asked for; messages as JSON.
         pa.field("prompt", pa.string()),
         pa.field("messages", pa.string()),
+        pa.field("completion", pa.string()),
     ]
 )
 
@@ -86,7 +95,7 @@ def write(results: Iterable[Result], sink: Sink, batch: Batch | None) -> int:
 def _metadata(batch: Batch | None) -> dict[str, str]:
     if batch is None:
         return {}
-    named = {"batch": batch.id, "model": batch.model, "name": batch.name}
+    named = {"batch": batch.id, "model": batch.model, "name": batch.name, "mode": batch.mode}
     return {f"promptmill.{key}": value for key, value in named.items() if value is not None}
 
 
@@ -108,6 +117,7 @@ def _size(result: Result) -> int:
         len(result.text or "")
         + len(result.request or "")
         + len(result.logprobs or "") * _LOGPROBS_WEIGHT
+        + len(result.embedding or ()) * _NUMBER
     )
 
 
@@ -121,11 +131,26 @@ def _columns(group: list[Result]) -> list[pa.Array]:
         "seconds": [duration(result.started_at, result.finished_at) for result in group],
         "prompt": [request.get("prompt") for request in requests],
         "messages": [_json(request.get("messages")) for request in requests],
+        "completion": [request.get("completion") for request in requests],
     }
     return [
-        pa.array(made.get(name) or _plain(group, name), SCHEMA.field(name).type)
+        _vectors(group)
+        if name == "embedding"
+        else pa.array(made.get(name) or _plain(group, name), SCHEMA.field(name).type)
         for name in SCHEMA.names
     ]
+
+
+def _vectors(group: list[Result]) -> pa.Array:
+    """As they lie in memory: Python sees no number of them."""
+    numbers = array("f")
+    starts: list[int | None] = []
+    for result in group:
+        starts.append(None if result.embedding is None else len(numbers))
+        numbers.extend(result.embedding or ())
+    values = pa.Array.from_buffers(pa.float32(), len(numbers), [None, pa.py_buffer(numbers)])
+    offsets = pa.array([*starts, len(numbers)], pa.int32())
+    return pa.ListArray.from_arrays(offsets, values)
 
 
 def _plain(group: list[Result], name: str) -> list[Any]:

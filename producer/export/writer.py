@@ -11,7 +11,7 @@ from db.pages import MadePage, Page
 from db.records import Batch, Result
 from producer.export import beside as _beside
 from producer.export import csv_table, jsonl, openai_batch
-from producer.export.formats import ExportFormat, check_packing, packing_of
+from producer.export.formats import ExportFormat, check_mode, check_packing, packing_of
 from producer.export.output import Sink, opened
 from producer.export.packing import Packer, packer
 
@@ -53,6 +53,8 @@ def write_pages(
     """`write` of results that come in pages; `beside`: JSON Lines by a second process."""
     place = None if output is None else fspath(output)
     check_packing(place, format)
+    if batch is not None:
+        check_mode(batch.mode, format)
     results = chain.from_iterable(pages)
     with opened(place) as sink:
         if format == "parquet":

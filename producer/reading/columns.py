@@ -6,20 +6,20 @@ from collections import Counter
 from collections.abc import Sequence
 
 from db.errors import InputError
-from producer.reading.keys import PARAMETER_NAMES, REQUEST_KEYS, nearest
+from producer.reading.keys import Names, elsewhere, nearest
 from producer.reading.template import Template, no_such_column
 from producer.reading.texts import shown
 
-_USABLE = (*REQUEST_KEYS, *sorted(PARAMETER_NAMES))
 
-
-def columns_to_read(columns: Sequence[str], template: Template | None, name: str) -> list[str]:
+def columns_to_read(
+    columns: Sequence[str], template: Template | None, names: Names, name: str
+) -> list[str]:
     """The columns that requests are made of. Raises InputError where they don't fit."""
     twice = [column for column, count in Counter(columns).items() if count > 1]
     if twice:
         raise InputError(f"{name}: the column {shown(twice[0])} is there twice: rename one")
     if template is None:
-        _check_request_columns(columns, name)
+        _check_request_columns(columns, names, name)
         return list(columns)
     for column in template.columns:
         if column not in columns:
@@ -27,16 +27,16 @@ def columns_to_read(columns: Sequence[str], template: Template | None, name: str
     return [column for column in columns if column in (*template.columns, "custom_id")]
 
 
-def _check_request_columns(columns: Sequence[str], name: str) -> None:
+def _check_request_columns(columns: Sequence[str], names: Names, name: str) -> None:
     how = 'or say how a row becomes a prompt, as in --template "Translate: {text}"'
-    if "prompt" not in columns and "messages" not in columns:
-        names = ", ".join(shown(column) for column in columns[:20])
+    if not set(columns) & set(names.needed):
+        there = ", ".join(shown(column) for column in columns[:20])
         if len(columns) == 1 and (";" in columns[0] or "\t" in columns[0]):
             how = "or separate the columns by commas (or name the file .tsv for tabs)"
-        raise InputError(f"{name}: no column 'prompt' among {names}: rename one, {how}")
+        raise InputError(f"{name}: no column 'prompt' among {there}: rename one, {how}")
     for column in columns:
-        if column not in _USABLE:
+        if column not in names.known:
             raise InputError(
-                f"{name}: the column {shown(column)} is no part of a request: "
-                f"remove it, {how}; {nearest(column, _USABLE)}"
+                f"{name}: the column {shown(column)} is no part of a request"
+                f"{elsewhere(column, names)}: remove it, {how}; {nearest(column, names.known)}"
             )

@@ -10,6 +10,7 @@ import orjson
 
 from db.errors import InputError
 from producer.reading.columns import columns_to_read
+from producer.reading.keys import Names
 from producer.reading.lines import Flaw
 from producer.reading.rawlines import TOO_LONG, not_utf8, raw_lines
 from producer.reading.template import Template
@@ -19,11 +20,14 @@ from producer.reading.template import Template
 _MAX_CELL = 16 * 2**20
 
 #: Cells that are text even where they look like JSON.
-_TEXT_COLUMNS = frozenset({"prompt", "custom_id", "model"})
+_TEXT_COLUMNS = frozenset({"custom_id", "model"})
+
+#: Text, too, and an empty cell is an empty text.
+_PROMPT_COLUMNS = frozenset({"prompt", "text", "completion"})
 
 
 def csv_items(
-    stream: Iterator[bytes], name: str, delimiter: str, template: Template | None
+    stream: Iterator[bytes], name: str, delimiter: str, template: Template | None, names: Names
 ) -> Iterator[tuple[int, object]]:
     """Each record's number (from 1, the header not counted) and its cells by column, or a Flaw.
 
@@ -35,7 +39,7 @@ def csv_items(
     header = next(records, None)
     if header is None:
         return
-    wanted = set(columns_to_read(header, template, name))
+    wanted = set(columns_to_read(header, template, names, name))
     places = [(place, column) for place, column in enumerate(header) if column in wanted]
     cell = _cell if template is None else _text
     for number, record in enumerate(records, 1):
@@ -82,7 +86,7 @@ def _text(_column: str, cell: str) -> str | None:
 
 def _cell(column: str, cell: str) -> Any:
     """A cell of a request: text where text is due, else JSON where it is JSON."""
-    if column == "prompt":
+    if column in _PROMPT_COLUMNS:
         return cell
     if not cell:
         return None

@@ -4,16 +4,48 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
+from dataclasses import dataclass
 
+from db.modes import Mode
 from db.sampling import parameter_names
 from producer.reading.texts import Refusal, shown
 
-#: Keys of a completion or chat that are no generation parameters.
-REQUEST_KEYS = ("prompt", "messages", "custom_id", "model", "params")
+#: What every request may have besides its text.
+_COMMON = ("custom_id", "model", "params")
 
-PARAMETER_NAMES = frozenset(parameter_names())
 
-_KNOWN = (*REQUEST_KEYS, *sorted(PARAMETER_NAMES))
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a request of one mode is made of."""
+
+    mode: Mode
+    #: Keys that may hold the prompt, the usual one first.
+    prompts: tuple[str, ...]
+    #: All keys that are no parameters.
+    request: tuple[str, ...]
+    parameters: frozenset[str]
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        return (*self.request, *sorted(self.parameters))
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """One of these must be there."""
+        return tuple(key for key in (*self.prompts, "messages") if key in self.request)
+
+
+def _names(mode: Mode, prompts: tuple[str, ...], *others: str) -> Names:
+    request = (*prompts, *others, *_COMMON)
+    return Names(mode, prompts, request, frozenset(parameter_names(mode)))
+
+
+#: By mode.
+NAMES = {
+    Mode.GENERATE: _names(Mode.GENERATE, ("prompt",), "messages"),
+    Mode.SCORE: _names(Mode.SCORE, ("prompt", "text"), "messages", "completion"),
+    Mode.EMBED: _names(Mode.EMBED, ("prompt", "text")),
+}
 
 #: Names that people use for ours and that no spelling distance finds.
 _MEANT = {
@@ -62,10 +94,16 @@ def nearest(key: object, known: Collection[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
 
 
-def check_parameter_name(key: object) -> None:
-    """Refusal unless `key` is the name of a generation parameter."""
-    if key in PARAMETER_NAMES:
+def check_parameter_name(key: object, names: Names) -> None:
+    """Refusal unless `key` is the name of a parameter of the mode."""
+    if key in names.parameters:
         return
     if key in _UNSUPPORTED:
         raise Refusal(f"unknown parameter {shown(key)}: not supported yet, remove it")
-    raise Refusal(f"unknown key {shown(key)}: {nearest(key, _KNOWN)}")
+    raise Refusal(f"unknown key {shown(key)}{elsewhere(key, names)}: {nearest(key, names.known)}")
+
+
+def elsewhere(key: object, names: Names) -> str:
+    """Which other modes have this key, for a message; empty for none."""
+    modes = [mode for mode, other in NAMES.items() if mode is not names.mode and key in other.known]
+    return f" (of mode {' or '.join(modes)})" if modes else ""

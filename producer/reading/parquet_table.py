@@ -9,6 +9,7 @@ from typing import IO, Any
 from db.errors import InputError
 from producer.reading.columns import columns_to_read
 from producer.reading.csv_table import whole
+from producer.reading.keys import Names
 from producer.reading.streams import CHUNK
 from producer.reading.template import Template
 from producer.reading.texts import shown
@@ -21,7 +22,7 @@ _BATCH_ROWS = 4096
 
 
 def parquet_items(
-    file: IO[bytes], name: str, template: Template | None
+    file: IO[bytes], name: str, template: Template | None, names: Names
 ) -> Iterator[tuple[int, object]]:
     """Each row's number (from 1) and its cells by column.
 
@@ -37,7 +38,7 @@ def parquet_items(
 
     try:
         table = pq.ParquetFile(file, buffer_size=CHUNK, pre_buffer=False)
-        wanted = columns_to_read(table.schema_arrow.names, template, name)
+        wanted = columns_to_read(table.schema_arrow.names, template, names, name)
         if template is None:
             _check_text_columns(table.schema_arrow, name)
         rows = _batch_rows(table.metadata)
@@ -75,7 +76,7 @@ def _damaged(name: str, error: Exception) -> InputError:
 def _check_text_columns(schema: Any, name: str) -> None:
     import pyarrow.types as types
 
-    for column in ("prompt", "custom_id", "model"):
+    for column in ("prompt", "text", "completion", "custom_id", "model"):
         if column not in schema.names:
             continue
         kind = schema.field(column).type

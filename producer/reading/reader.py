@@ -8,10 +8,12 @@ from functools import lru_cache
 from typing import IO, Any
 
 from db.errors import InputError
+from db.modes import Mode
 from producer.reading import formats
 from producer.reading.csv_table import csv_items
 from producer.reading.formats import Format
 from producer.reading.jsonl import jsonl_items
+from producer.reading.keys import Names
 from producer.reading.lines import BadLine, Line
 from producer.reading.parquet_table import parquet_items
 from producer.reading.plain import text_items
@@ -45,16 +47,18 @@ def read(
     defaults: Mapping[str, Any] | None = None,
     format: str | None = None,  # noqa: A002 - the option's name
     max_prompt_bytes: int = DEFAULT_MAX_PROMPT_BYTES,
+    mode: Mode = Mode.GENERATE,
 ) -> Iterator[Line | BadLine]:
     """Every request of the sources, in order, in constant memory.
 
     A source is a path, a glob, a URL or '-'. `defaults` are the batch's parameters as
     `db.sampling.normalise` returned them: a line's own are validated together with them.
-    `format` overrides what the names say. Raises UsageError for a bad template or format and
-    InputError for a source that isn't there, at once; InputError while reading for a file that
-    is empty, binary, cut off, or has not the template's columns.
+    `format` overrides what the names say; `mode` is what they are read for. Raises UsageError
+    for a bad template or format and InputError for a source that isn't there, at once;
+    InputError while reading for a file that is empty, binary, cut off, or has not the template's
+    columns.
     """
-    parser = RequestParser(_template(template), defaults, max_prompt_bytes)
+    parser = RequestParser(_template(template), defaults, max_prompt_bytes, mode)
     forced = None if format is None else formats.by_word(format)
     return _read_all(find(sources), parser, forced)
 
@@ -68,12 +72,13 @@ def parse(
     defaults: Mapping[str, Any] | None = None,
     max_prompt_bytes: int = DEFAULT_MAX_PROMPT_BYTES,
     unit: str = "item",
+    mode: Mode = Mode.GENERATE,
 ) -> Line | BadLine:
     """One request that is decoded already: a text, or a mapping as a JSON line would hold.
 
     `unit` is what `number` counts, for messages. Raises UsageError for a bad template only.
     """
-    parser = RequestParser(_template(template), defaults, max_prompt_bytes)
+    parser = RequestParser(_template(template), defaults, max_prompt_bytes, mode)
     return parser.parse(item, source, number, unit)
 
 
@@ -83,9 +88,10 @@ def parse_all(
     template: str | None = None,
     defaults: Mapping[str, Any] | None = None,
     max_prompt_bytes: int = DEFAULT_MAX_PROMPT_BYTES,
+    mode: Mode = Mode.GENERATE,
 ) -> Iterator[Line | BadLine]:
     """As `parse`, for every item of a stream, numbered from 1."""
-    parser = RequestParser(_template(template), defaults, max_prompt_bytes)
+    parser = RequestParser(_template(template), defaults, max_prompt_bytes, mode)
     for number, item in enumerate(items, start=1):
         yield parser.parse(item, "<items>", number, "item")
 
@@ -115,17 +121,17 @@ def _read_one(
 ) -> Iterator[Line | BadLine]:
     name = source.name
     with reading(name), source.open() as raw:
-        format_, items = _decode(source, raw, parser.template, forced)
+        format_, items = _decode(source, raw, parser, forced)
         unit = _UNITS[format_]
         for number, item in items:
             yield parser.parse(item, name, number, unit)
 
 
 def _decode(
-    source: Source, raw: IO[bytes], template: Template | None, forced: Format | None
+    source: Source, raw: IO[bytes], parser: RequestParser, forced: Format | None
 ) -> tuple[Format, Iterator[tuple[int, object]]]:
     """The source's format, and its numbered items."""
-    name = source.name
+    name, template, names = source.name, parser.template, parser.names
     suffix, packing = formats.by_name(source.path)
     head, stream = peek(chunks(raw))
     packing = packing or compression_of(head)
@@ -140,10 +146,10 @@ def _decode(
             return format_, text_items(stream, name)
         case "csv" | "tsv":
             delimiter = "," if format_ == "csv" else "\t"
-            return format_, csv_items(stream, name, delimiter, template)
+            return format_, csv_items(stream, name, delimiter, template, names)
         case "parquet":
             in_place = raw if packing is None and raw.seekable() else None
-            return format_, _parquet(in_place, stream, name, template)
+            return format_, _parquet(in_place, stream, name, template, names)
 
 
 def _check_text_template(template: Template | None, name: str) -> None:
@@ -153,16 +159,20 @@ def _check_text_template(template: Template | None, name: str) -> None:
 
 
 def _parquet(
-    file: IO[bytes] | None, stream: Iterator[bytes], name: str, template: Template | None
+    file: IO[bytes] | None,
+    stream: Iterator[bytes],
+    name: str,
+    template: Template | None,
+    names: Names,
 ) -> Iterator[tuple[int, object]]:
     """Parquet is read from its end: what can't be sought goes to a temporary file first."""
     if file is not None:
         file.seek(0)
-        yield from parquet_items(file, name, template)
+        yield from parquet_items(file, name, template, names)
         return
     try:
         spooled = spool(stream)
     except BrokenStream as broken:
         raise broken.in_file(name) from None
     with spooled:
-        yield from parquet_items(spooled, name, template)
+        yield from parquet_items(spooled, name, template, names)

@@ -6,26 +6,29 @@
     {"custom_id", "method", "url", "body": {...}}     a line of an OpenAI batch file
 
 Under a template every object is a row of data instead, and a bare text is the row
-`{"text": ...}`.
+`{"text": ...}`. To be scored or embedded, the first two forms may say `text` for `prompt`; to be
+scored, the second and third may have a `completion`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from db.errors import ParameterError
+from db.modes import Mode
 from db.sampling import normalise
 from producer.reading import openai_batch
 from producer.reading.chat import check_messages
-from producer.reading.keys import REQUEST_KEYS, check_parameter_name
+from producer.reading.keys import NAMES, Names, check_parameter_name
 from producer.reading.lines import BadLine, Flaw, Line
 from producer.reading.template import TEXT_COLUMN, Template
 from producer.reading.texts import (
     MAX_CUSTOM_ID,
     Refusal,
+    check_completion,
     check_custom_id,
     check_model,
     check_prompt,
@@ -42,12 +45,17 @@ _REMEMBERED = 1024
 
 
 class RequestParser:
-    """Validates items under one batch's template, default parameters and size limit."""
+    """Validates items under one batch's mode, template, default parameters and size limit."""
 
     def __init__(
-        self, template: Template | None, defaults: Mapping[str, Any] | None, max_prompt_bytes: int
+        self,
+        template: Template | None,
+        defaults: Mapping[str, Any] | None,
+        max_prompt_bytes: int,
+        mode: Mode = Mode.GENERATE,
     ) -> None:
         self.template = template
+        self.names = NAMES[mode]
         self._defaults = dict(defaults or {})
         self._max_prompt_bytes = max_prompt_bytes
         self._validated: dict[bytes, dict[str, Any]] = {}
@@ -77,6 +85,7 @@ class RequestParser:
             prompt = check_prompt(self.template.render(item), self._max_prompt_bytes)
             return Line(source, number, {"prompt": prompt}, custom_id)
         if openai_batch.is_line(item):
+            _check_openai(self.names)
             endpoint, body = openai_batch.unwrap(item)
             request = self._request(body)
             return Line(
@@ -91,20 +100,28 @@ class RequestParser:
         return check_prompt(text, self._max_prompt_bytes)
 
     def _request(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        params = self._params(_given(item))
-        prompt, messages = item.get("prompt"), item.get("messages")
-        if prompt is not None and messages is not None:
-            raise Refusal("has both 'prompt' and 'messages': give one of them")
-        request: dict[str, Any]
-        if messages is not None:
-            request = {"messages": check_messages(messages, self._max_prompt_bytes)}
-        elif "prompt" in item:
-            request = {"prompt": check_prompt(prompt, self._max_prompt_bytes)}
-        else:
-            raise Refusal("has neither 'prompt' nor 'messages': give one of them")
+        params = self._params(_given(item, self.names))
+        request = self._asked(item)
+        completion = item.get("completion")
+        if completion is not None:
+            request["completion"] = check_completion(completion, self._max_prompt_bytes)
+        elif "messages" in request and self.names.mode is Mode.SCORE:
+            raise Refusal("is a chat without a 'completion': give the answer that is to be scored")
         if params:
             request["params"] = params
         return request
+
+    def _asked(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Its prompt or its messages."""
+        there = [key for key in self.names.needed if item.get(key) is not None]
+        if len(there) > 1:
+            raise Refusal(f"has both {_listed(there, ' and ')}: give one of them")
+        if there == ["messages"]:
+            return {"messages": check_messages(item["messages"], self._max_prompt_bytes)}
+        key = next((key for key in self.names.prompts if key in item), None)
+        if key is None:
+            raise Refusal(_lacks(self.names.needed))
+        return {"prompt": check_prompt(item[there[0] if there else key], self._max_prompt_bytes)}
 
     def _params(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The line's own parameters, validated together with the batch's."""
@@ -123,7 +140,7 @@ class RequestParser:
 
     def _validate(self, given: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            params = normalise(given, self._defaults)
+            params = normalise(given, self._defaults, self.names.mode)
         except ParameterError as error:
             raise Refusal(error.message) from None
         for text in params.get("stop", ()):
@@ -131,9 +148,26 @@ class RequestParser:
         return params
 
 
-def _given(item: Mapping[str, Any]) -> dict[str, Any]:
+def _listed(keys: Sequence[str], between: str) -> str:
+    return between.join(f"'{key}'" for key in keys)
+
+
+def _lacks(needed: Sequence[str]) -> str:
+    either, last = _listed(needed[:-1], ", "), f"'{needed[-1]}'"
+    return f"has neither {either} nor {last}: give one of them"
+
+
+def _check_openai(names: Names) -> None:
+    if names.mode is not Mode.GENERATE:
+        raise Refusal(
+            f"is a line of an OpenAI batch file, which only mode generate takes: to {names.mode}, "
+            'write {"prompt": ...}'
+        )
+
+
+def _given(item: Mapping[str, Any], names: Names) -> dict[str, Any]:
     """The parameters of a line: its extra keys, and those of its `params` object."""
-    given = {key: value for key, value in item.items() if key not in REQUEST_KEYS}
+    given = {key: value for key, value in item.items() if key not in names.request}
     nested = item.get("params")
     if nested is not None:
         if not isinstance(nested, Mapping):
@@ -143,7 +177,7 @@ def _given(item: Mapping[str, Any]) -> dict[str, Any]:
                 raise Refusal(f"parameter '{key}' is given twice, in 'params' too: keep one")
             given[key] = value
     for key in given:
-        check_parameter_name(key)
+        check_parameter_name(key, names)
     return given
 
 

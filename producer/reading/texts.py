@@ -72,12 +72,21 @@ def check_text(text: str, what: str) -> int:
 
 def check_prompt(prompt: object, limit: int) -> str:
     """The prompt itself; Refusal unless it is a storable text of 1 … `limit` bytes."""
-    if not isinstance(prompt, str):
-        raise Refusal(f"the prompt is {kind(prompt)}: it must be text, in quotes")
-    if not prompt:
-        raise Refusal("the prompt is empty: give it text or remove it")
-    check_size(check_text(prompt, "the prompt"), limit, "the prompt")
-    return prompt
+    return _check_filled(prompt, limit, "the prompt")
+
+
+def check_completion(completion: object, limit: int) -> str:
+    """The completion itself; Refusal unless it is a storable text of 1 … `limit` bytes."""
+    return _check_filled(completion, limit, "the completion")
+
+
+def _check_filled(text: object, limit: int, what: str) -> str:
+    if not isinstance(text, str):
+        raise Refusal(f"{what} is {kind(text)}: it must be text, in quotes")
+    if not text:
+        raise Refusal(f"{what} is empty: give it text or remove it")
+    check_size(check_text(text, what), limit, what)
+    return text
 
 
 def check_size(size: int, limit: int, what: str) -> None:

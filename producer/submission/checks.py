@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from producer.model_files import canonical_model, chat_template_state
+from db.modes import Mode
+from producer.model_files import canonical_model, chat_template_state, is_encoder_decoder
 from producer.reading import BadLine, Line
 from producer.submission.order import Order
 
 
 class LineChecks:
-    """Its model, and whether that model can chat. Looks at the model's files once."""
+    """Its model, and whether that model can do it. Looks at the model's files once."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
         self._no_template: bool | None = None
+        self._needs_completion: bool | None = None if order.mode is Mode.SCORE else False
         self._canonical: dict[str, str] = {}
 
     def check(self, line: Line | BadLine) -> Line | BadLine:
-        if isinstance(line, BadLine) or (line.model is None and "messages" not in line.request):
+        if isinstance(line, BadLine):
+            return line
+        if self._needs_completion is not False and self._lacks_completion(line):
+            return _bad(
+                line,
+                f"has no 'completion', and model '{self._order.model}' is an encoder-decoder, "
+                "which scores a completion after a prompt: give both",
+            )
+        if line.model is None and "messages" not in line.request:
             return line
         if not self._order.ignore_line_model and self._is_foreign(line.model):
             return _bad(
@@ -38,6 +48,11 @@ class LineChecks:
         if model not in self._canonical:
             self._canonical[model] = canonical_model(model)
         return self._canonical[model] != self._order.model
+
+    def _lacks_completion(self, line: Line) -> bool:
+        if self._needs_completion is None:
+            self._needs_completion = is_encoder_decoder(self._order.model)
+        return self._needs_completion and "completion" not in line.request
 
     def _lacks_template(self) -> bool:
         if self._no_template is None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
+from db.modes import Mode
 from db.queries.jobs import NewJob
 from producer.submission.order import Order
 
 
 class Digest:
-    """The identity of a submission's content: model, parameters and every request, in order."""
+    """The identity of a submission's content: model, mode, parameters, every request, in order."""
 
     def __init__(self, order: Order) -> None:
-        about = {"model": order.model, "params": dict(order.params)}
+        about: dict[str, Any] = {"model": order.model, "params": dict(order.params)}
+        if order.mode is not Mode.GENERATE:  # digests from before there were modes stay true
+            about["mode"] = order.mode
         self._hash = hashlib.sha256(orjson.dumps(about, option=orjson.OPT_SORT_KEYS))
 
     def add(self, jobs: Iterable[NewJob]) -> None:

@@ -165,6 +165,7 @@ class Filling:
                     params=self._order.params,
                     metadata=self._order.metadata,
                     chunk_size=self._order.chunk_size,
+                    mode=self._order.mode,
                 )
                 found = batches.get(connection, self._uid)
         self._now = found.created_at

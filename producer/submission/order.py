@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from db.errors import ConflictError, InputError, UsageError
+from db.modes import Mode
 from db.records import Batch
 from db.wording import count_of
 from producer.reading import BadLine
@@ -25,6 +26,8 @@ class Order:
     #: A batch of its own, though the same content was submitted under the name; from now on the
     #: name finds this one.
     fresh: bool = False
+    #: What is asked of the model, of every line alike.
+    mode: Mode = Mode.GENERATE
     params: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     #: 0 … 9, higher is sooner.

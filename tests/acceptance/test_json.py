@@ -17,12 +17,12 @@ from producer.cli import COMMANDS, main
 from tests.support.stored import a_worker, claims, failed, succeeded
 
 BATCH_KEYS = {
-    "id", "object", "name", "model", "queue", "state", "priority", "params", "metadata",
+    "id", "object", "name", "model", "queue", "mode", "state", "priority", "params", "metadata",
     "counts", "tokens", "created_at", "started_at", "finished_at", "expires_at",
 }  # fmt: skip
 JOB_KEYS = {
-    "id", "object", "batch", "line", "custom_id", "state", "attempts", "worker", "started_at",
-    "finished_at", "tokens", "request", "samples", "seed", "params",
+    "id", "object", "batch", "line", "mode", "custom_id", "state", "attempts", "worker",
+    "started_at", "finished_at", "tokens", "request", "samples", "seed", "params",
     "provenance", "error", "history",
 }  # fmt: skip
 WORKER_KEYS = {

@@ -16,6 +16,7 @@ import pytest
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import Collector, completed, outcomes, request
 from tests.support.endpoint import EchoEndpoint
+from tests.support.measured import embedding_of, measured, score_of
 from tests.support.openai_servers import (
     EXECUTABLE,
     VLLM_PYTHON,
@@ -24,7 +25,17 @@ from tests.support.openai_servers import (
     vllm_serve,
 )
 from tests.support.tiny_models import Kind
-from worker.engine.protocol import Cancelled, Completed, Engine, EngineConfig, Failed
+from worker.engine.protocol import (
+    Cancelled,
+    Completed,
+    Embedded,
+    Engine,
+    EngineConfig,
+    Failed,
+    Measurement,
+    MeasuringEngine,
+    Scored,
+)
 from worker.engine.registry import create
 
 PROMPT = "Hello, I'm a language model, and I run a mill that grinds prompts all day long"
@@ -343,3 +354,114 @@ def test_given_an_engine_when_started_then_it_says_what_it_is(sort: Make) -> Non
     assert info.engine in (sort.name.partition("-")[0], "transformers")
     assert info.capacity >= 1
     assert info.kv_tokens is None or info.kv_tokens >= info.capacity
+
+
+# --- engines that measure, too --------------------------------------------------------------
+
+
+@pytest.fixture
+def measuring(engine: Engine) -> MeasuringEngine:
+    if not isinstance(engine, MeasuringEngine):
+        pytest.skip("it only generates")
+    return engine
+
+
+def both(number: int, text: str = PROMPT) -> list[Measurement]:
+    return [
+        score_of(f"score-{number}", text[: 6 + number], text[6 + number :]),
+        embedding_of(f"embed-{number}", text[: 6 + number]),
+    ]
+
+
+def test_given_many_threads_when_all_measure_then_each_request_is_answered_once(
+    measuring: MeasuringEngine,
+) -> None:
+    collector = Collector()
+
+    def ask(thread: int) -> None:
+        for one in both(thread):
+            measuring.measure(one, collector.on_done)
+
+    threads = [Thread(target=ask, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    answers = collector.wait(32)
+    assert set(Counter(name for name, _ in collector.answers).values()) == {1}
+    for name, answer in answers.items():
+        if name.startswith("score"):
+            assert isinstance(answer, Scored)
+            assert answer.logprob < 0 < answer.tokens
+        else:
+            assert isinstance(answer, Embedded)
+            assert len(answer.vector) > 1
+        assert answer.prompt_tokens >= 1
+        assert answer.started_at > 1e9
+
+
+def test_given_the_same_text_when_measured_beside_others_then_the_numbers_are_the_same(
+    measuring: MeasuringEngine,
+) -> None:
+    alone = measured(measuring, both(3))
+    crowd = [one for number in range(8) for one in both(number)]
+    together = measured(measuring, crowd)
+    score, again = alone["score-3"], together["score-3"]
+    assert isinstance(score, Scored)
+    assert isinstance(again, Scored)
+    assert again.logprob == pytest.approx(score.logprob, abs=2e-3)
+    vector, same = alone["embed-3"], together["embed-3"]
+    assert isinstance(vector, Embedded)
+    assert isinstance(same, Embedded)
+    assert list(same.vector) == pytest.approx(list(vector.vector), rel=1e-3, abs=1e-3)
+
+
+def test_given_texts_without_a_token_to_measure_when_asked_then_they_fail_alone(
+    measuring: MeasuringEngine, sort: Make
+) -> None:
+    wanted: list[Measurement] = [score_of("good", PROMPT, " more"), embedding_of("fine", PROMPT)]
+    if sort.name not in WRAPS_PROMPTS:
+        wanted += [embedding_of("empty", ""), score_of("nothing", "")]
+    answers = measured(measuring, wanted)
+    assert isinstance(answers.pop("good"), Scored)
+    assert isinstance(answers.pop("fine"), Embedded)
+    for answer in answers.values():
+        assert isinstance(answer, Failed)
+        assert not answer.retriable
+        assert "\n" not in answer.message
+
+
+def test_given_measurements_in_flight_when_cancelled_or_closed_then_each_is_answered_once(
+    sort: Make,
+) -> None:
+    engine = sort.started()
+    if not isinstance(engine, MeasuringEngine):
+        engine.close()
+        pytest.skip("it only generates")
+    collector = Collector()
+    for number in range(10):
+        for one in both(number):
+            engine.measure(one, collector.on_done)
+    engine.cancel("score-9")
+    engine.cancel("embed-8")
+    engine.cancel("nobody")
+    engine.close()
+    answers = collector.wait(20)
+    assert set(Counter(name for name, _ in collector.answers).values()) == {1}
+    assert all(isinstance(one, Scored | Embedded | Cancelled) for one in answers.values())
+    engine.measure(embedding_of("late", PROMPT), collector.on_done)
+    assert isinstance(collector.wait(21)["late"], Cancelled)
+
+
+def test_given_measurements_when_answered_then_stats_count_them(
+    measuring: MeasuringEngine,
+) -> None:
+    before = measuring.stats()
+    answers = measured(measuring, both(2))
+    after = measuring.stats()
+    score, vector = answers["score-2"], answers["embed-2"]
+    assert isinstance(score, Scored)
+    assert isinstance(vector, Embedded)
+    assert after.in_flight == 0
+    assert after.prompt_tokens - before.prompt_tokens == score.prompt_tokens + vector.prompt_tokens
+    assert after.completion_tokens - before.completion_tokens == score.tokens

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from db.database import Database
 from db.ids import new_uid
+from db.modes import Mode
 from db.queries import batches, chunks, jobs, workers
 from db.queries.jobs import NewJob
 from db.queries.outcomes import JobOutcome, SampleRow
@@ -40,6 +41,7 @@ def a_batch(
     name: str | None = None,
     params: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
+    mode: Mode = Mode.GENERATE,
 ) -> Batch:
     """An activated batch of `total` lines; those in `invalid` are failed already."""
     uid = new_uid()
@@ -54,6 +56,7 @@ def a_batch(
             params=params or {},
             metadata={},
             chunk_size=chunk_size,
+            mode=mode,
         )
         texts = prompts or {}
         new = [

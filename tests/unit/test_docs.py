@@ -9,13 +9,16 @@ import shlex
 import signal
 import subprocess
 import sys
+from array import array
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
+from db.modes import EmbedParams, Mode, ScoreParams
 from db.records import Job, Result
 from db.sampling import ALIASES, SamplingParams
 from db.settings import PREFIX, Settings, variable
@@ -25,10 +28,12 @@ from producer.export.csv_table import COLUMNS
 from producer.export.jsonl import document
 from producer.export.openai_batch import REFUSED
 from producer.reading import Line, read
+from producer.reading.keys import NAMES
 from tests.support.collector import Collector, request
 from tests.support.command_line import parse
 from tests.support.processes import WorkerProcess, environment
 from tests.support.results import result
+from worker.engine.parameters import modes_table
 from worker.engine.protocol import Cancelled, Completed, EngineConfig, Failed
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +44,9 @@ PAGES = {
 }
 EVERYTHING = "\n".join(PAGES.values())
 FORMATS, PYTHON = PAGES["docs/formats.md"], PAGES["docs/python.md"]
+
+#: Where the requests of a mode are described.
+HEADINGS = {Mode.GENERATE: "## Input", Mode.SCORE: "## Scores", Mode.EMBED: "## Embeddings"}
 
 #: Shown on purpose, as what is refused.
 MISSPELT = {"PROMPTMILL_SLOT"}
@@ -128,20 +136,54 @@ def test_every_parameter_stands_in_the_table_of_the_engines() -> None:
     assert documented == set(SamplingParams.model_fields)
 
 
-def test_every_shown_request_is_valid(tmp_path: Path) -> None:
-    shown_inputs = section(FORMATS, "## Input")
-    for suffix, language in (("jsonl", "json"), ("csv", "csv")):
-        for number, body in enumerate(blocks(shown_inputs, language)):
-            file = tmp_path / f"{number}.{suffix}"
-            file.write_text(body, "utf-8")
-            found = list(read([str(file)]))
-            assert found
-            assert [line for line in found if not isinstance(line, Line)] == []
+@pytest.mark.parametrize(
+    ("mode", "parameters"), [(Mode.SCORE, ScoreParams), (Mode.EMBED, EmbedParams)]
+)
+def test_every_parameter_of_another_mode_is_documented_with_its_default(
+    mode: Mode, parameters: type[ScoreParams | EmbedParams]
+) -> None:
+    table = rows(section(FORMATS, HEADINGS[mode]))
+    documented = {names(row[0])[0]: row[2] for row in table if len(row) == 4}
+    defaults = {
+        name: f"`{str(field.default).lower()}`" for name, field in parameters.model_fields.items()
+    }
+    assert documented == defaults
+
+
+def test_every_key_of_a_request_of_another_mode_is_documented() -> None:
+    for mode in (Mode.SCORE, Mode.EMBED):
+        text = section(FORMATS, HEADINGS[mode])
+        assert [key for key in NAMES[mode].prompts if f"`{key}`" not in text] == []
+    keys = {name for row in rows(section(FORMATS, "## Scores")) for name in names(row[0])}
+    assert keys == {"prompt", "text", "messages", "completion", "logprobs"}
+
+
+def test_the_table_of_modes_is_the_programs() -> None:
+    assert modes_table() in PAGES["docs/engines.md"]
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_every_shown_request_is_valid(mode: Mode, tmp_path: Path) -> None:
+    shown_inputs = section(FORMATS, HEADINGS[mode])
+    bodies = [
+        (suffix, body)
+        for suffix, language in (("jsonl", "json"), ("csv", "csv"))
+        for body in blocks(shown_inputs, language)
+    ]
+    assert bodies
+    for number, (suffix, body) in enumerate(bodies):
+        file = tmp_path / f"{number}.{suffix}"
+        file.write_text(body, "utf-8")
+        found = list(read([str(file)], mode=mode))
+        assert found
+        assert [line for line in found if not isinstance(line, Line)] == []
 
 
 def test_every_field_of_a_record_is_documented() -> None:
     output = section(FORMATS, "## Output")
-    whole = document(result(logprobs="[]", request={"prompt": "p", "messages": []}))
+    request = {"prompt": "p", "messages": [], "completion": "c"}
+    measures: dict[str, Any] = {"logprob": -1.0, "embedding": array("f", [1.0])}
+    whole = document(result(logprobs="[]", request=request, **measures))
     documented = {name for row in rows(section(output, "### JSON Lines")) for name in names(row[0])}
     assert documented == set(whole)
     assert blocks(section(output, "### CSV"), "text") == [",".join(COLUMNS) + "\n"]

@@ -6,6 +6,9 @@ limit. At temperature 0 it begins with the first word, else with word (seed + sa
 that a seed shows. Everything else means what SamplingParams says; as the echo is always
 certain, every log-probability is 0 and the filters (top_p, …) have nothing to cut.
 
+Scored, a word has a log-probability of minus its number of characters. Embedded, a word is
+DIMENSIONS numbers from a digest of it.
+
 Options:
 
     latency    seconds that a request takes (0: it is answered inside `submit`)
@@ -15,27 +18,37 @@ Options:
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
+import math
 import os
 import time
+from array import array
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from threading import Condition, Thread
+from typing import TypeVar
 
 from worker.engine.options import check_names, choice, number
 from worker.engine.parameters import refusal
 from worker.engine.protocol import (
     Cancelled,
     Completed,
+    Embedded,
+    EmbedRequest,
     EngineConfig,
     EngineInfo,
     EngineStats,
     Failed,
+    Measurement,
     OnDone,
     Outcome,
     Request,
     Sample,
+    Scored,
+    ScoreRequest,
     TokenLogprob,
 )
 from worker.engine.stopping import find_stop
@@ -48,15 +61,21 @@ FAULTS = {
     "[[exit]]": "the process dies at once, as of a crash",
 }
 
+#: Numbers of an embedding.
+DIMENSIONS = 8
+
 _OPTIONS = ("capacity", "faults", "latency")
 
 #: What a request that broke the process on purpose leaves as exit status (EX_SOFTWARE).
 _EXIT_STATUS = 70
 
 
+R = TypeVar("R", Request, ScoreRequest | EmbedRequest)
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
-    request: Request
+    request: Request | Measurement
     on_done: OnDone
     outcome: Outcome
     started_at: float = 0.0
@@ -102,13 +121,19 @@ class EchoEngine:
         )
 
     def submit(self, request: Request, on_done: OnDone) -> None:
+        self._take(request, on_done, _answered)
+
+    def measure(self, request: Measurement, on_done: OnDone) -> None:
+        self._take(request, on_done, measured)
+
+    def _take(self, request: R, on_done: OnDone, answered: Callable[[R], Outcome]) -> None:
         hangs = False
         outcome: Outcome
         if self._faults and (fault := _fault(request)):
             hangs = fault == "[[hang]]"
             outcome = _broken(fault)
         else:
-            outcome = refusal("echo", request.params) or answer(request)
+            outcome = answered(request)
         if self._latency == 0 and not hangs and not self._closed:
             self._count(outcome)
             on_done(request.id, outcome)
@@ -204,11 +229,21 @@ class EchoEngine:
         return max(0.0, self._running[0][0] - time.monotonic())
 
     def _count(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Failed | Cancelled):
+            return
+        made = 0
         if isinstance(outcome, Completed):
-            with self._changed:
-                self._prompt_tokens += outcome.prompt_tokens
-                self._completion_tokens += sum(one.completion_tokens for one in outcome.samples)
-                self._last_step = time.monotonic()
+            made = sum(one.completion_tokens for one in outcome.samples)
+        elif isinstance(outcome, Scored):
+            made = outcome.tokens
+        with self._changed:
+            self._prompt_tokens += outcome.prompt_tokens
+            self._completion_tokens += made
+            self._last_step = time.monotonic()
+
+
+def _answered(request: Request) -> Completed | Failed:
+    return refusal("echo", request.params) or answer(request)
 
 
 def answer(request: Request) -> Completed | Failed:
@@ -267,8 +302,56 @@ def _certain(words: list[str], ids: list[int], alternatives: int) -> tuple[Token
     )
 
 
-def _fault(request: Request) -> str | None:
-    text = request.prompt if request.messages is None else str(request.messages)
+def measured(request: Measurement) -> Scored | Embedded | Failed:
+    """What the echo says to a request for a score or an embedding, at once."""
+    return _embedded(request) if isinstance(request, EmbedRequest) else _scored(request)
+
+
+def _scored(request: ScoreRequest) -> Scored | Failed:
+    context = (str(request.messages) if request.prompt is None else request.prompt).split()
+    if request.completion is not None:
+        words = request.completion.split()
+    else:
+        context, words = context[:1], context[1:]
+    if not words:
+        return Failed(
+            "nothing_to_score", "there is no token to score: write at least one more word"
+        )
+    costs = [-float(len(word)) for word in words]
+    logprobs = tuple(
+        TokenLogprob(word, at, cost, ((word, at, cost),) if request.params.alternatives else ())
+        for at, (word, cost) in enumerate(zip(words, costs, strict=True))
+    )
+    return Scored(
+        logprob=sum(costs),
+        tokens=len(words),
+        prompt_tokens=len(context),
+        started_at=time.time(),
+        logprobs=logprobs if request.params.wants_logprobs else None,
+    )
+
+
+def _embedded(request: EmbedRequest) -> Embedded | Failed:
+    words = request.prompt.split()
+    if not words:
+        return Failed("empty_prompt", "the prompt has no tokens: write at least one word")
+    chosen = {"mean": words, "last": words[-1:], "first": words[:1]}[request.params.pooling]
+    rows = [_digits(word) for word in chosen]
+    means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    length = math.hypot(*means) if request.params.normalize else 0.0
+    vector = array("f", [one / (length or 1.0) for one in means])
+    return Embedded(vector, request.params.precision, len(words), time.time())
+
+
+def _digits(word: str) -> list[float]:
+    """DIMENSIONS numbers from -1 to just below 1."""
+    digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=DIMENSIONS).digest()
+    return [byte / 128 - 1 for byte in digest]
+
+
+def _fault(request: Request | Measurement) -> str | None:
+    chat = None if isinstance(request, EmbedRequest) else request.messages
+    text = request.prompt if chat is None else str(chat)
     return next((marker for marker in FAULTS if marker in (text or "")), None)
 
 
@@ -281,6 +364,6 @@ def _broken(fault: str) -> Failed:
 
 
 def _begun(outcome: Outcome, started_at: float) -> Outcome:
-    if isinstance(outcome, Completed):
-        return Completed(outcome.samples, outcome.prompt_tokens, started_at)
-    return outcome
+    if isinstance(outcome, Failed | Cancelled):
+        return outcome
+    return replace(outcome, started_at=started_at)

@@ -1,6 +1,6 @@
 """Which generation parameters each engine honours, and refusing the others by name.
 
-    python -m worker.engine.parameters        # the table of docs/engines.md
+    python -m worker.engine.parameters        # the tables of docs/engines.md
 
 The one source of both: an engine never ignores a parameter. It imports no model library.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from db.modes import Mode
 from db.sampling import SamplingParams
 from worker.engine.protocol import Failed
 
@@ -65,6 +66,16 @@ UNDER_OPTION: dict[str, dict[str, frozenset[str]]] = {
 }
 
 
+#: The modes of each engine.
+MODES: dict[str, frozenset[Mode]] = {
+    "transformers": frozenset(Mode),
+    "keras": frozenset({Mode.GENERATE}),
+    "vllm": frozenset({Mode.GENERATE}),
+    "echo": frozenset(Mode),
+    "openai": frozenset({Mode.GENERATE}),
+}
+
+
 def refusal(engine: str, params: SamplingParams, option: str | None = None) -> Failed | None:
     """Why this engine can't honour what was asked for; None: it can.
 
@@ -83,6 +94,27 @@ def refusal(engine: str, params: SamplingParams, option: str | None = None) -> F
                 f"({', '.join([*options, *others])})",
             )
     return None
+
+
+def refused_mode(engine: str, mode: Mode) -> Failed:
+    """What an engine says to a mode that it has not."""
+    able = [name for name, modes in MODES.items() if mode in modes]
+    return Failed(
+        "unsupported_mode",
+        f"engine '{engine}' can't {mode}: submit the batch in mode generate, or use an engine that "
+        f"can ({', '.join(able)})",
+    )
+
+
+def modes_table() -> str:
+    """Modes down, engines across, in Markdown."""
+    engines = list(MODES)
+    rows = [["mode", *(f"`{engine}`" for engine in engines)], ["---"] * (len(engines) + 1)]
+    rows += [
+        [f"`{mode}`", *(YES if mode in MODES[engine] else "refused" for engine in engines)]
+        for mode in Mode
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
 def table() -> str:
@@ -106,4 +138,4 @@ def _that_honour(name: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(table(), end="")  # noqa: T201
+    print(table(), modes_table(), sep="\n", end="")  # noqa: T201

@@ -2,7 +2,8 @@
 
 An engine is started once, takes requests from any thread, and answers each exactly once:
 with a Completed, a Failed or a Cancelled. It never raises out of `submit` for a bad request;
-it answers Failed.
+it answers Failed. One that also measures texts (a MeasuringEngine) answers those requests with a
+Scored or an Embedded, under the same promises.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from db.modes import EmbedParams, Precision, ScoreParams
 from db.sampling import SamplingParams
+from db.vectors import Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,36 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """How likely is it? Exactly one of `prompt` and `messages` is given."""
+
+    #: Unique among the requests that this engine holds.
+    id: str
+    params: ScoreParams
+    prompt: str | None = None
+    #: A chat, rendered with the model's own template.
+    messages: Sequence[Mapping[str, Any]] | None = None
+    #: What is scored, after the prompt; None: the prompt itself, every token after those before.
+    completion: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """One vector of a text."""
+
+    #: Unique among the requests that this engine holds.
+    id: str
+    params: EmbedParams
+    prompt: str
+
+
+#: What is asked of a text that is there already: nothing is generated.
+Measurement = ScoreRequest | EmbedRequest
+
+
+@dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One generated token under the model's own distribution (before temperature), in nats."""
+    """One token under the model's own distribution (before temperature), in nats."""
 
     token: str
     token_id: int
@@ -67,8 +98,36 @@ class Completed:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """How likely the completion is, or the text itself."""
+
+    #: Of all scored tokens together, in nats; finite.
+    logprob: float
+    #: How many were scored, at least 1.
+    tokens: int
+    #: Tokens before these, which were given.
+    prompt_tokens: int
+    #: Unix seconds at which the model first worked on it.
+    started_at: float
+    #: A scored token each; None unless asked for.
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A text as one vector."""
+
+    #: Finite in `precision` too.
+    vector: Vector
+    precision: Precision
+    prompt_tokens: int
+    #: Unix seconds at which the model first worked on it.
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
-    """No text, and why."""
+    """No result, and why."""
 
     #: Stable and for programs: `prompt_too_long`, `no_chat_template`, `out_of_memory`, …
     code: str
@@ -83,7 +142,7 @@ class Cancelled:
     """`cancel` was heard before the text was complete."""
 
 
-Outcome = Completed | Failed | Cancelled
+Outcome = Completed | Scored | Embedded | Failed | Cancelled
 
 #: Called once a request with its id and outcome, from a thread of the engine's: return at once.
 OnDone = Callable[[str, Outcome], None]
@@ -175,4 +234,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop and free the device; what is still in flight answers Cancelled. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class MeasuringEngine(Engine, Protocol):
+    """An engine that scores and embeds, too; `cancel`, `stats` and `close` mean these as well."""
+
+    def measure(self, request: Measurement, on_done: OnDone) -> None:
+        """As `submit`, for a request whose text is there already."""
         ...

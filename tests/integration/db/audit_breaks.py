@@ -15,6 +15,11 @@ class Break(NamedTuple):
     examples: list[str]
 
 
+_RESULT = (
+    "INSERT INTO results"
+    " (batch_id, line, sample, text, finish_reason, completion_tokens, logprobs) VALUES"
+)
+
 BREAKS = [
     Break("batch states", "UPDATE batches SET state='odd' WHERE id=:done", 1, ["{done}"]),
     Break(
@@ -50,8 +55,8 @@ BREAKS = [
     ),
     Break(
         "results without a job",
-        "INSERT INTO results VALUES (:busy, 99, 0, '', 'stop', 0, NULL);"
-        "INSERT INTO results VALUES (:busy, 99, 1, '', 'stop', 0, NULL)",
+        f"{_RESULT} (:busy, 99, 0, '', 'stop', 0, NULL);"
+        f"{_RESULT} (:busy, 99, 1, '', 'stop', 0, NULL)",
         1,
         ["{busy}-99"],
     ),
@@ -79,8 +84,8 @@ BREAKS = [
     ),
     Break(
         "unearned results",
-        "INSERT INTO results VALUES (:busy, 2, 0, '', 'stop', 0, NULL);"
-        "INSERT INTO results VALUES (:busy, 12, 0, '', 'stop', 0, NULL)",
+        f"{_RESULT} (:busy, 2, 0, '', 'stop', 0, NULL);"
+        f"{_RESULT} (:busy, 12, 0, '', 'stop', 0, NULL)",
         2,
         ["{busy}-2", "{busy}-12"],
     ),

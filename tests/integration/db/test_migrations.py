@@ -20,11 +20,14 @@ from sqlalchemy import inspect, text
 from db.database import Database
 from db.errors import SchemaMismatch
 from db.migrate import alembic_config, ready, upgrade
+from db.modes import Mode
+from db.queries import batches
 from db.schema import REVISIONS, metadata
 from db.settings import Settings
 from tests.support.crowd import at_once
 from tests.support.processes import environment
 from tests.support.services import Postgres
+from tests.support.stored import a_batch
 
 HEAD = REVISIONS[-1]
 UPGRADE = """
@@ -253,3 +256,48 @@ def test_given_an_embedded_database_of_a_newer_program_when_used_then_it_is_left
     with pytest.raises(SchemaMismatch, match="newer than this promptmill knows"):
         ready(database)
     database.close()
+
+
+def test_given_results_of_the_second_schema_when_upgraded_then_they_stay_and_are_generated_text(
+    empty: Database,
+) -> None:
+    with empty.write() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.execute(
+            text(
+                "INSERT INTO batches (id, uid, model, queue, state, priority, params, metadata,"
+                " chunk_size, created_at, touched_at)"
+                " VALUES (1, 'b', 'm', 'q', 'completed', 5, '{}', '{}', 4, 1, 1)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO results (batch_id, line, sample, text, finish_reason,"
+                " completion_tokens) VALUES (1, 1, 0, 'kept', 'stop', 2)"
+            )
+        )
+    assert upgrade(empty) == ("0002", HEAD)
+    with empty.read() as connection:
+        assert batches.get(connection, "b").mode is Mode.GENERATE
+        found = connection.execute(text("SELECT * FROM results")).one()._asdict()
+    assert (found["text"], found["finish_reason"], found["completion_tokens"]) == (
+        "kept",
+        "stop",
+        2,
+    )
+    assert (found["logprob"], found["embedding"]) == (None, None)
+
+
+def test_given_an_upgraded_database_when_taken_back_then_only_generated_text_is_let_go_of(
+    database: Database,
+) -> None:
+    a_batch(database, 1)
+    migrate(database, command.downgrade, "0003")
+    assert upgrade(database) == ("0003", HEAD)
+    a_batch(database, 1, mode=Mode.EMBED)
+    with pytest.raises(RuntimeError, match="delete them first"):
+        migrate(database, command.downgrade, "0003")
+    assert database.revision() == HEAD
+    ready(database)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,14 +14,17 @@ from sqlalchemy import insert, text, update
 
 from db.database import Database
 from db.errors import DatabaseError
+from db.modes import Mode
 from db.queries import jobs, outcomes, results
+from db.queries.outcomes import SampleRow
 from db.records import Batch, Claim, Result
-from db.sampling import seed_of
+from db.sampling import MODELS, seed_of
 from db.schema import batches as batch_table
 from db.schema import jobs as job_table
 from db.schema import results as result_table
 from db.settings import Settings
 from db.states import JobState
+from db.vectors import pack
 from tests.support.stored import (
     MODEL,
     a_batch,
@@ -264,3 +268,35 @@ def test_given_lines_with_parameters_when_streamed_then_each_tells_its_seed_and_
     with database.read() as connection:
         bad = jobs.get_job(connection, batch.id, 4)
     assert (bad.seed, bad.params, bad.provenance) == (None, None, None)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_given_a_mode_when_streamed_then_its_measure_is_there_and_the_others_are_not(
+    database: Database, mode: Mode
+) -> None:
+    batch = a_batch(database, 2, chunk_size=2, invalid=[2], mode=mode)
+    worker = a_worker(database)
+    (claim,) = claims(database, worker)
+    sample = {
+        Mode.GENERATE: SampleRow("text", "stop", 3),
+        Mode.SCORE: SampleRow(None, None, 3, logprob=-2.5),
+        Mode.EMBED: SampleRow(None, None, 0, embedding=pack(array("f", [1.0, -0.5]), "float16")),
+    }[mode]
+    outcome = succeeded(claim, 1)._replace(samples=(sample,))
+    with database.write() as connection:
+        outcomes.record(connection, [outcome], worker=worker)
+    for with_request in (False, True):
+        found, invalid = results.stream(database, batch, with_request=with_request)
+        assert found.logprob == (-2.5 if mode is Mode.SCORE else None)
+        vector = found.embedding
+        assert (None if vector is None else list(vector)) == (
+            [1.0, -0.5] if mode is Mode.EMBED else None
+        )
+        assert (found.request is None) is not with_request
+        assert (found.seed is None) is (mode is not Mode.GENERATE)
+        assert set(orjson.loads(found.params or "")) <= set(MODELS[mode].model_fields)
+        assert (invalid.logprob, invalid.embedding) == (None, None)
+        assert invalid.error_code == "invalid_request"
+    with database.read() as connection:
+        job = jobs.get_job(connection, batch.id, 1)
+    assert (job.mode, job.seed) == (mode, found.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -10,7 +11,9 @@ import pytest
 from sqlalchemy import update
 
 from db.database import Database
+from db.modes import EmbedParams, Mode
 from db.queries import chunks, recovery, steering, workers
+from db.queries.results import stream
 from db.schema import chunks as chunk_table
 from db.settings import Settings
 from db.states import BatchState, JobState
@@ -19,8 +22,16 @@ from tests.support.invariants import Snapshot
 from tests.support.mills import FaultyDatabase, Slot, a_mill, due, echo, job_now, messages
 from tests.support.processes import eventually
 from tests.support.stored import a_batch, a_claim, a_worker, batch_now, chunk_states, claims
-from worker.engine.echo import EchoEngine
-from worker.engine.protocol import Completed, EngineConfig, OnDone, Outcome, Request
+from worker.engine.echo import EchoEngine, measured
+from worker.engine.protocol import (
+    Completed,
+    Embedded,
+    EmbedRequest,
+    EngineConfig,
+    OnDone,
+    Outcome,
+    Request,
+)
 from worker.heartbeat import Heartbeat
 from worker.mill import Mill
 from worker.run import Ending
@@ -177,6 +188,63 @@ def test_given_an_engine_that_raises_when_run_then_only_that_job_fails(
     assert (broken.state, broken.error_code) == (JobState.FAILED, "internal_error")
     assert broken.error_message == "ZeroDivisionError: what a surprise"
     assert batch_now(database, batch).succeeded == 2
+
+
+class OnlyGenerates:
+    """An engine without `measure`."""
+
+    def __init__(self) -> None:
+        self._echo = EchoEngine(EngineConfig("m"))
+        self.start, self.submit, self.cancel = (
+            self._echo.start,
+            self._echo.submit,
+            self._echo.cancel,
+        )
+        self.stats, self.close = self._echo.stats, self._echo.close
+
+
+@pytest.mark.parametrize("mode", [Mode.SCORE, Mode.EMBED])
+def test_given_an_engine_that_only_generates_when_a_text_is_measured_then_it_refuses_by_name(
+    database: Database, mode: Mode
+) -> None:
+    other, plain = a_batch(database, 2, mode=mode), a_batch(database, 2)
+    with a_mill(database, OnlyGenerates()) as mill:
+        for chunk in messages(database):
+            assert Slot(mill, chunk).ended() is Ending.WRITTEN
+    refused = job_now(database, other, 1)
+    assert (refused.state, refused.error_code) == (JobState.FAILED, "unsupported_mode")
+    assert refused.attempts == 1
+    assert f"can't {mode}" in str(refused.error_message)
+    assert batch_now(database, plain).succeeded == 2
+
+
+def test_given_scores_and_embeddings_when_run_then_they_are_stored_with_their_numbers(
+    database: Database,
+) -> None:
+    prompts = {1: "one two three", 2: "one two"}
+    scored = a_batch(database, 2, prompts=prompts, mode=Mode.SCORE)
+    params = EmbedParams(pooling="last", precision="float16")
+    embedded = a_batch(database, 2, prompts=prompts, mode=Mode.EMBED, params=params.model_dump())
+    with a_mill(database) as mill:
+        for chunk in messages(database):
+            assert Slot(mill, chunk).ended() is Ending.WRITTEN
+    first, second = list(stream(database, scored))
+    assert (first.logprob, first.completion_tokens, first.prompt_tokens) == (-8.0, 2, 1)
+    assert first.perplexity == pytest.approx(math.exp(4))
+    assert (first.text, first.finish_reason, first.embedding) == (None, None, None)
+    assert (second.logprob, second.completion_tokens) == (-3.0, 1)
+    vectors = list(stream(database, embedded))
+    for text, one in zip(prompts.values(), vectors, strict=True):
+        request = EmbedRequest("a", params, text)
+        answer = measured(request)
+        assert isinstance(answer, Embedded)
+        assert one.embedding == answer.vector  # multiples of 1/128: exact in float16
+        assert (one.text, one.logprob, one.completion_tokens) == (None, None, 0)
+    now = batch_now(database, embedded)
+    assert (now.completion_tokens, now.prompt_tokens, now.work_tokens) == (0, 5, 5)
+    job = job_now(database, scored, 1)
+    assert job.samples[0]["logprob"] == -8.0
+    Snapshot.of(database).check()
 
 
 def heartbeat(database: Database, mill: Mill) -> Heartbeat:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from db.modes import Mode
 from db.recipe import Recipes
 from db.sampling import SamplingParams, merge, seed_of
 
@@ -54,3 +55,18 @@ def test_given_parameters_that_are_none_when_asked_then_nothing_is_told() -> Non
 def test_given_lines_without_a_seed_when_asked_then_each_has_its_own() -> None:
     recipes = Recipes(UID, b"{}")
     assert [recipes.of(line, None)[0] for line in (1, 2)] == [seed_of(UID, 1), seed_of(UID, 2)]
+
+
+def test_given_another_mode_when_asked_then_its_own_parameters_are_told_and_no_seed() -> None:
+    scores = Recipes(UID, b"{}", Mode.SCORE)
+    assert scores.of(1, '{"logprobs": 2}') == (None, '{"logprobs":2}')
+    vectors = Recipes(UID, b'{"normalize": true}', Mode.EMBED)
+    seed, params = vectors.of(1, '{"pooling": "last"}')
+    assert seed is None
+    assert json.loads(params or "") == {
+        "pooling": "last",
+        "normalize": True,
+        "precision": "float32",
+    }
+    # The same defaults and overrides, of another kind.
+    assert Recipes(UID, b"{}", Mode.EMBED).of(1, '{"logprobs": 2}') == (None, None)

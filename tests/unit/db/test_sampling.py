@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from db.errors import ParameterError
+from db.modes import EmbedParams, Mode, ScoreParams
 from db.sampling import (
     ALIASES,
     DEFAULT_MAX_TOKENS,
@@ -225,6 +226,36 @@ def test_given_no_assignment_when_parsed_then_the_error_shows_one(text: str) -> 
     with pytest.raises(ParameterError) as failure:
         parse_assignment(text)
     assert failure.value.message == f"'{text}' is not key=value, as in temperature=0.7"
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "reason"),
+    [
+        (Mode.SCORE, {"logprobs": 21}, "parameter 'logprobs'"),
+        (Mode.SCORE, {"temperature": 0}, "unknown parameter 'temperature' in mode score: known"),
+        (Mode.SCORE, {"logprob": True}, "in mode score: did you mean 'logprobs'?"),
+        (Mode.EMBED, {"pooling": "max"}, "parameter 'pooling': input should be 'mean', 'last' or"),
+        (Mode.EMBED, {"normalize": 1}, "parameter 'normalize'"),
+        (Mode.EMBED, {"precision": "int8"}, "parameter 'precision'"),
+        (Mode.EMBED, {"max_new_tokens": 3}, "unknown parameter 'max_new_tokens' in mode embed"),
+        (Mode.GENERATE, {"pooling": "mean"}, "unknown parameter 'pooling'"),
+    ],
+)
+def test_given_another_mode_when_normalised_then_its_own_parameters_count(
+    mode: Mode, given: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ParameterError) as failure:
+        normalise(given, mode=mode)
+    assert reason in failure.value.message
+
+
+def test_given_defaults_of_a_mode_when_merged_then_the_line_wins() -> None:
+    line = normalise({"pooling": "last"}, {"normalize": True}, Mode.EMBED)
+    assert line == {"pooling": "last"}
+    merged = merge({"normalize": True, "pooling": "first"}, line, Mode.EMBED)
+    assert merged == EmbedParams(pooling="last", normalize=True)
+    assert merge({}, {"logprobs": 0}, Mode.SCORE) == ScoreParams(logprobs=0)
+    assert parameter_names(Mode.SCORE) == ["logprobs"]
 
 
 STRUCTURES: list[tuple[dict[str, Any], str]] = [

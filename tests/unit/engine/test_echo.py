@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.collector import Collector, completed, outcomes, request
-from worker.engine.echo import EchoEngine
-from worker.engine.protocol import Cancelled, Completed, EngineConfig, Failed
+from tests.support.measured import embedding_of, measured, score_of
+from worker.engine.echo import DIMENSIONS, EchoEngine
+from worker.engine.protocol import (
+    Cancelled,
+    Completed,
+    Embedded,
+    EngineConfig,
+    Failed,
+    Scored,
+)
 
 PROMPT = "one two three four five"
 
@@ -104,3 +113,38 @@ def test_given_an_id_in_flight_when_it_comes_again_then_the_second_fails() -> No
     engine.close()
     assert isinstance(answer, Failed)
     assert answer.code == "duplicate_id"
+
+
+def test_given_words_when_scored_then_a_word_costs_its_characters(echo: EchoEngine) -> None:
+    wanted = [
+        score_of("after", "one two", "three four", logprobs=1),
+        score_of("alone", "one three four"),
+        score_of("nothing", "one"),
+    ]
+    answers = measured(echo, wanted)
+    after, alone, nothing = (answers[one.id] for one in wanted)
+    assert isinstance(after, Scored)
+    assert (after.logprob, after.tokens, after.prompt_tokens) == (-9.0, 2, 2)
+    assert after.logprobs is not None
+    assert [one.logprob for one in after.logprobs] == [-5.0, -4.0]
+    assert isinstance(alone, Scored)
+    assert (alone.logprob, alone.tokens, alone.prompt_tokens) == (-9.0, 2, 1)
+    assert alone.logprobs is None
+    assert isinstance(nothing, Failed)
+    assert nothing.code == "nothing_to_score"
+
+
+def test_given_words_when_embedded_then_the_vector_is_theirs_alone(echo: EchoEngine) -> None:
+    poolings = ("mean", "last", "first")
+    wanted = [embedding_of(one, "one two", pooling=one) for one in poolings]
+    single = [embedding_of("1", "one"), embedding_of("2", "two", normalize=True)]
+    answers = measured(echo, [*wanted, *single])
+    vectors = {}
+    for name, one in answers.items():
+        assert isinstance(one, Embedded)
+        vectors[name] = list(one.vector)
+    assert {len(one) for one in vectors.values()} == {DIMENSIONS}
+    assert vectors["first"] == vectors["1"]
+    middle = [(a + b) / 2 for a, b in zip(vectors["first"], vectors["last"], strict=True)]
+    assert vectors["mean"] == pytest.approx(middle)
+    assert math.hypot(*vectors["2"]) == pytest.approx(1)

@@ -19,6 +19,7 @@ def test_given_the_page_when_compared_then_its_table_is_the_codes() -> None:
 
 def test_given_every_engine_when_asked_then_its_parameters_are_told() -> None:
     assert sorted(parameters.SUPPORT) == engine_names()
+    assert list(parameters.MODES) == list(parameters.SUPPORT)
     for support in parameters.SUPPORT.values():
         assert set(support) <= set(SamplingParams.model_fields)
 

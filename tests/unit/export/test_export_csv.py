@@ -51,7 +51,7 @@ def test_given_no_results_when_written_then_there_is_a_header(tmp_path: Path) ->
     assert write([], target, format="csv") == 0
     header = target.read_bytes()
     assert header.startswith(b"id,custom_id,line,state,sample,text,")
-    assert header.endswith(b",prompt\r\n")
+    assert header.endswith(b",prompt,completion\r\n")
 
 
 @pytest.mark.parametrize("text", ['a,"b"', "a\nb", "a\r\nb", "a\rb", " a ", "", "\n", "'=x"])

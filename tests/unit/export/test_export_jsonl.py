@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,3 +127,25 @@ def test_given_a_packed_name_when_written_then_the_file_is_packed(
 
 def test_given_no_results_when_written_then_the_file_is_empty(tmp_path: Path) -> None:
     assert written(tmp_path) == []
+
+
+def test_given_measures_among_others_when_written_then_only_theirs_have_the_keys(
+    tmp_path: Path,
+) -> None:
+    nothing = {"text": None, "finish_reason": None, "seed": None}
+    score, vector, impossible, broken, text = written(
+        tmp_path,
+        result(1, logprob=-3.0, logprobs=json.dumps(LOGPROBS), **nothing),
+        result(2, embedding=array("f", [0.5, -2.0]), **nothing),
+        result(3, logprob=-1e6, **nothing),
+        failure(4),
+        result(5),
+    )
+    assert (score["logprob"], score["perplexity"]) == (-3.0, math.exp(1.5))
+    assert (score["logprobs"], score["text"]) == (LOGPROBS, None)
+    assert vector["embedding"] == [0.5, -2.0]
+    assert (impossible["logprob"], impossible["perplexity"]) == (-1e6, None)
+    measures = {"logprob", "perplexity", "embedding", "logprobs"}
+    assert not measures & (set(broken) | set(text))
+    assert measures & set(vector) == {"embedding"}
+    assert measures & set(impossible) == {"logprob", "perplexity"}

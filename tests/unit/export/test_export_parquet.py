@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import subprocess
 import sys
+from array import array
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from db.modes import Mode
 from db.records import Result
 from producer.export import parquet, write
 from tests.support.results import BATCH_ID, LOGPROBS, batch, failure, many, result
@@ -113,3 +116,32 @@ def test_given_a_piped_stdout_when_parquet_is_written_then_it_is_whole() -> None
         [sys.executable, "-c", code], capture_output=True, check=True, cwd=Path(__file__).parents[3]
     )
     assert pq.read_table(pa.BufferReader(done.stdout)).num_rows == 3
+
+
+def test_given_vectors_with_gaps_when_written_then_each_is_a_list_of_float32(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "a.parquet"
+    first, last = array("f", [0.1, -2.5]), array("f", [1.0, 2.0, 3.0])
+    nothing = {"text": None, "finish_reason": None}
+    results = [
+        result(1, embedding=first, **nothing),
+        failure(2),
+        result(3, embedding=last, **nothing),
+        result(4, logprob=-6.0, completion_tokens=3, **nothing),
+    ]
+    write(results, target, format="parquet", batch=batch(mode=Mode.EMBED))
+    table = pq.read_table(target)
+    assert table.schema.field("embedding").type == pa.list_(pa.float32())
+    assert table["embedding"].to_pylist() == [first.tolist(), None, last.tolist(), None]
+    assert table["logprob"].to_pylist() == [None, None, None, -6.0]
+    assert table["perplexity"].to_pylist()[3] == pytest.approx(math.exp(2))
+    assert table.schema.metadata[b"promptmill.mode"] == b"embed"
+
+
+def test_given_long_vectors_when_written_then_a_row_group_holds_few(tmp_path: Path) -> None:
+    target = tmp_path / "a.parquet"
+    vector = array("f", bytes(4 << 20))
+    write(many(12, text=None, embedding=vector), target, format="parquet")
+    found = pq.ParquetFile(target).metadata
+    assert [found.row_group(at).num_rows for at in range(found.num_row_groups)] == [4, 4, 4]

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import json
+from array import array
 from typing import Any
 
 import pytest
 
+from db.modes import EmbedParams, Mode, ScoreParams
 from db.queries.outcomes import JobOutcome
 from db.records import Claim, ClaimedJob
 from db.sampling import seed_of
 from db.states import JobState
-from worker.engine.protocol import Cancelled, Completed, Failed, Request, Sample, TokenLogprob
+from db.vectors import unpack
+from worker.engine.protocol import (
+    Cancelled,
+    Completed,
+    Embedded,
+    EmbedRequest,
+    Failed,
+    Request,
+    Sample,
+    Scored,
+    ScoreRequest,
+    TokenLogprob,
+)
 from worker.requests import backoff, storable, to_outcome, to_request
 from worker.run import Run
 
 
-def a_run(params: dict[str, Any] | None = None) -> Run:
-    return Run(Claim(7, 3, "bk3v9xq2h7mz", "token", params or {}, (), now=110.0), received_at=100.0)
+def a_run(params: dict[str, Any] | None = None, mode: Mode = Mode.GENERATE) -> Run:
+    claim = Claim(7, 3, "bk3v9xq2h7mz", "token", params or {}, (), now=110.0, mode=mode)
+    return Run(claim, received_at=100.0)
 
 
 def a_job(request: dict[str, Any] | str, attempts: int = 0) -> ClaimedJob:
@@ -30,7 +45,9 @@ def asked(request: dict[str, Any], params: dict[str, Any] | None = None) -> Requ
     return made
 
 
-def stored(outcome: Completed | Failed, attempts: int = 0, max_attempts: int = 3) -> JobOutcome:
+def stored(
+    outcome: Completed | Scored | Embedded | Failed, attempts: int = 0, max_attempts: int = 3
+) -> JobOutcome:
     made = to_outcome(a_run(), a_job({}, attempts), outcome, max_attempts=max_attempts)
     assert made is not None
     assert (made.chunk, made.batch, made.token, made.line) == (7, 3, "token", 5)
@@ -147,3 +164,39 @@ def test_given_a_text_when_made_storable_then_only_what_no_database_takes_is_rep
 def test_given_failed_attempts_when_backing_off_then_the_pause_doubles_up_to_a_minute() -> None:
     assert [backoff(n) for n in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
     assert backoff(10_000) == 60
+
+
+def test_given_a_mode_when_asked_then_the_request_is_the_modes_with_its_own_parameters() -> None:
+    scoring, embedding = a_run({"logprobs": 2}, Mode.SCORE), a_run({"pooling": "last"}, Mode.EMBED)
+    one = to_request(scoring, a_job({"prompt": "a", "completion": "b"}))
+    assert one == ScoreRequest(
+        "bk3v9xq2h7mz-5:token", ScoreParams(logprobs=2), prompt="a", completion="b"
+    )
+    other = to_request(embedding, a_job({"prompt": "a", "params": {"normalize": True}}))
+    assert other == EmbedRequest(
+        "bk3v9xq2h7mz-5:token", EmbedParams(pooling="last", normalize=True), "a"
+    )
+    foreign = to_request(embedding, a_job({"prompt": "a", "params": {"temperature": 0}}))
+    assert isinstance(foreign, Failed)
+    assert foreign.code == "invalid_request"
+
+
+def test_given_a_score_when_stored_then_it_has_a_number_and_no_text() -> None:
+    tokens = (TokenLogprob("x", 3, -1.5),)
+    made = stored(Scored(-1.5, 1, 4, 50.0, tokens))
+    assert (made.prompt_tokens, made.completion_tokens, made.started_at) == (4, 1, 60.0)
+    (row,) = made.samples
+    assert (row.text, row.finish_reason, row.logprob, row.embedding) == (None, None, -1.5, None)
+    assert json.loads(row.logprobs or "") == [
+        {"token": "x", "token_id": 3, "logprob": -1.5, "top": []}
+    ]
+
+
+def test_given_an_embedding_when_stored_then_it_is_packed_as_it_asked() -> None:
+    vector = array("f", [0.5, -2.0])
+    made = stored(Embedded(vector, "float16", 4, 50.0))
+    (row,) = made.samples
+    assert (row.text, row.completion_tokens, row.logprob) == (None, 0, None)
+    assert row.embedding is not None
+    assert len(row.embedding) == 5
+    assert unpack(row.embedding) == vector

@@ -29,7 +29,7 @@ from worker.engine.protocol import (
 from worker.engine.stopping import cut_at_stop
 from worker.engine.transformers.admission import Admission
 from worker.engine.transformers.apart import apart
-from worker.engine.transformers.backend import Backend
+from worker.engine.transformers.backend import Backend, MeasuringBackend
 from worker.engine.transformers.continuation import STRUCTURE_ERROR, Continuation
 from worker.engine.transformers.prompt import Prompt, Prompter
 
@@ -62,6 +62,8 @@ class Started:
     prompter: Prompter
     admission: Admission
     backend: Backend
+    #: None: the engine only generates.
+    measurer: MeasuringBackend | None = None
 
 
 class AnsweringEngine(ABC):
@@ -102,20 +104,29 @@ class AnsweringEngine(ABC):
         with self._lock:
             job = self._jobs.pop(request_id, None)
             started = self._started
+        if started is not None and started.measurer is not None:
+            started.measurer.cancel(request_id)
         if job is not None and started is not None:
             started.backend.cancel(job.continuations)
             job.answer(Cancelled())
 
     def stats(self) -> EngineStats:
-        backend = self._running.backend
+        backend, measurer = self._running.backend, self._running.measurer
         with self._lock:
             in_flight, prompt_tokens = len(self._jobs), self._prompt_tokens
-        stalled_for = time.monotonic() - backend.progress.last_step
+        last_step, made = backend.progress.last_step, backend.progress.completion_tokens
+        if measurer is not None:
+            in_flight += measurer.in_flight
+            prompt_tokens += measurer.prompt_tokens
+            made += measurer.progress.completion_tokens
+            # One model: while the one back-end has it, the other can only wait.
+            last_step = max(last_step, measurer.progress.last_step)
+        stalled_for = time.monotonic() - last_step
         return EngineStats(
             in_flight=in_flight,
             capacity=backend.capacity,
             prompt_tokens=prompt_tokens,
-            completion_tokens=backend.progress.completion_tokens,
+            completion_tokens=made,
             stalled_for=stalled_for if in_flight else 0.0,
         )
 
@@ -128,6 +139,8 @@ class AnsweringEngine(ABC):
         for job in jobs:
             job.answer(Cancelled())
         if started is not None:
+            if started.measurer is not None:
+                started.measurer.close()
             started.backend.cancel(one for job in jobs for one in job.continuations)
             started.backend.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from worker.engine.protocol import Failed
+from worker.engine.protocol import Failed, Measurement, OnDone
 from worker.engine.transformers.continuation import Continuation
 
 #: Kinds of attention whose keys and values a paged cache holds.
@@ -58,6 +58,31 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Stop the threads and give the memory back. Idempotent."""
+        ...
+
+
+class MeasuringBackend(Protocol):
+    """Scores and embeds beside a Backend. Every method may be called from any thread."""
+
+    progress: Progress
+    #: Of all that it has taken.
+    prompt_tokens: int
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are not answered."""
+        ...
+
+    def measure(self, request: Measurement, on_done: OnDone) -> None:
+        """Take a request; `on_done` follows exactly once, maybe before this returns."""
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """Answer Cancelled, if it is still open."""
+        ...
+
+    def close(self) -> None:
+        """Answer Cancelled for what is left and stop the threads. Idempotent."""
         ...
 
 

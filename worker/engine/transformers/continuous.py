@@ -136,14 +136,17 @@ class ContinuousBackend:
         return limits
 
     def _build(self, limits: memory.Limits) -> paged.PagedManager:
-        manager = paged.PagedManager(
-            self._loaded.model,
-            limits,
-            self._events,
-            self.progress,
-            self._token_text,
-            attention=self._attention,
-        )
+        turns = self._loaded.turns
+        with turns.take():
+            manager = paged.PagedManager(
+                self._loaded.model,
+                limits,
+                self._events,
+                self.progress,
+                self._token_text,
+                turns,
+                attention=self._attention,
+            )
         manager.start()
         return manager
 

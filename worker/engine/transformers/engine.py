@@ -9,13 +9,14 @@ import transformers
 
 from db.errors import ModelLoadError
 from worker.engine.options import check_names, choice
-from worker.engine.protocol import EngineConfig, EngineInfo
+from worker.engine.protocol import Cancelled, EngineConfig, EngineInfo, Measurement, OnDone
 from worker.engine.transformers.admission import Admission
 from worker.engine.transformers.answering import AnsweringEngine, Started
 from worker.engine.transformers.backend import Backend, traits, why_not_continuous
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
 from worker.engine.transformers.guide import Guides
 from worker.engine.transformers.loading import LoadedModel, hardware, load
+from worker.engine.transformers.measurer import Measurer
 from worker.engine.transformers.prompt import Prompter
 from worker.engine.transformers.static import StaticBackend
 
@@ -42,6 +43,7 @@ class TransformersEngine(AnsweringEngine):
     def _load(self) -> tuple[Started, EngineInfo]:
         loaded = load(self._config)
         prompter = Prompter(loaded.tokenizer)
+        measurer = Measurer(loaded, self._config, prompter)
         backend = self._backend(loaded, prompter)
         vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
         admission = Admission(
@@ -52,6 +54,7 @@ class TransformersEngine(AnsweringEngine):
             context_length=loaded.context_length,
             decoder_start_id=loaded.decoder_start_id if loaded.encoder_decoder else None,
         )
+        measurer.start()
         bounds = [one for one in (loaded.context_length, backend.longest) if one is not None]
         info = EngineInfo(
             engine="transformers",
@@ -68,7 +71,14 @@ class TransformersEngine(AnsweringEngine):
             hardware=hardware(loaded.device),
             folder=loaded.folder,
         )
-        return Started(prompter, admission, backend), info
+        return Started(prompter, admission, backend, measurer), info
+
+    def measure(self, request: Measurement, on_done: OnDone) -> None:
+        measurer = None if self._closed else self._running.measurer
+        if measurer is None:
+            on_done(request.id, Cancelled())
+        else:
+            measurer.measure(request, on_done)
 
     def _backend(self, loaded: LoadedModel, prompter: Prompter) -> Backend:
         """The back-end that the model gets, started."""

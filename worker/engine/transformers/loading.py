@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -33,6 +33,7 @@ from worker.engine.transformers.metadata import (
     silence,
     why_not_loaded,
 )
+from worker.engine.transformers.turns import Turns
 from worker.engine.transformers.weight_files import check_weights
 
 _DTYPES = {
@@ -56,6 +57,8 @@ class LoadedModel:
     context_length: int | None
     #: Ids that end a text.
     end_ids: frozenset[int]
+    #: Whoever computes with the model takes one.
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def encoder_decoder(self) -> bool:

@@ -39,6 +39,7 @@ from worker.engine.transformers.logprobs import record_logprobs
 from worker.engine.transformers.memory import KvShape, Limits, is_out_of_memory
 from worker.engine.transformers.projections import Projections
 from worker.engine.transformers.runner import GraphRunner, Runner, TableInputs
+from worker.engine.transformers.turns import Turns
 
 #: What this file reaches into, and which release it was written against.
 WRITTEN_FOR = ">=5.23,<5.24"
@@ -151,10 +152,11 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         events: Events,
         progress: Progress,
         token_text: Callable[[int], str],
+        turns: Turns,
         *,
         attention: str | None,
     ) -> None:
-        """Take the memory. Raises whatever transformers or torch raise.
+        """Take the memory; the caller has the turn. Raises whatever transformers or torch raise.
 
         `attention`: the name of our own; None: transformers' own.
         """
@@ -169,6 +171,7 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
             self.continuous_batching_config.max_blocks_per_request = limits.longest_in_pages
         self._progress = progress
         self._token_text = token_text
+        self._turns = turns
         self.output_router.output_queue = events
         with torch.no_grad():
             self.warmup()
@@ -199,10 +202,15 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
 
     def shut_down(self) -> None:
         """Stop the loop after the step under way and let go of the cache."""
+        # `stop` would give the model its own attention back in the middle of another's turn.
+        original, self._original_attn_impl = self._original_attn_impl, None
         self._wake_up_loop.set()
         self.stop(block=True, hard_stop=True)
-        self._projections.remove()
-        self.destroy()
+        with self._turns.take():
+            self._projections.remove()
+            self.destroy()
+            if original is not None:
+                self.model.set_attn_implementation(original)
 
     def _create_batch_processor(self) -> Any:
         processor = super()._create_batch_processor()
@@ -232,7 +240,8 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
     def _generation_step(self) -> None:
         for request in self.batch_processor.inputs_and_outputs.requests_in_batch:
             request.state.continuation.start()
-        super()._generation_step()
+        with self._turns.take():
+            super()._generation_step()
 
     def _handle_critical_error(self, error: Exception, batch_processor: Any) -> None:
         """Tell the back-end instead of failing every request.

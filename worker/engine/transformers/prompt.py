@@ -9,7 +9,10 @@ from typing import Any
 
 import jinja2
 
-from worker.engine.protocol import Failed, Request
+from worker.engine.protocol import EmbedRequest, Failed, Request, ScoreRequest
+
+#: What tokenizers raise for a text.
+_UNREADABLE = (UnicodeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,8 @@ class Prompt:
     token_ids: list[int]
     #: What `echo` puts before the completion.
     text: str
+    #: Whether the tokenizer put its special tokens around it; a template has its own.
+    special: bool = True
 
 
 class Prompter:
@@ -29,16 +34,32 @@ class Prompter:
         # A fast tokenizer must not be reconfigured by one thread while another encodes.
         self._lock = Lock()
 
-    def prompt(self, request: Request) -> Prompt | Failed:
+    def prompt(self, request: Request | ScoreRequest | EmbedRequest) -> Prompt | Failed:
         """Failed for a chat without a template, a template's own error, or an empty prompt."""
         prompt: Prompt | Failed
-        if request.messages is not None:
+        if not isinstance(request, EmbedRequest) and request.messages is not None:
             prompt = self._chat(request.messages)
         else:
             prompt = self._plain(request.prompt or "")
         if isinstance(prompt, Prompt) and not prompt.token_ids:
             return Failed("empty_prompt", "the prompt has no tokens: write at least one word")
         return prompt
+
+    def completion(self, prompt: Prompt, text: str, *, joined: bool) -> list[int] | Failed:
+        """The tokens of a given completion.
+
+        `joined`: as they follow the prompt in one text. Where that would change the prompt's own
+        tokens, as in the middle of a word, and where it is not joined: of the completion alone.
+        """
+        try:
+            if joined:
+                whole = self._ids(prompt.text + text, special=prompt.special)
+                length = len(prompt.token_ids)
+                if whole[:length] == prompt.token_ids and len(whole) > length:
+                    return whole[length:]
+            return self._ids(text, special=False)
+        except _UNREADABLE as error:
+            return Failed("bad_prompt", f"the tokenizer can't read the completion: {_line(error)}")
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
@@ -50,11 +71,13 @@ class Prompter:
 
     def _plain(self, text: str) -> Prompt | Failed:
         try:
-            with self._lock:
-                ids = self._tokenizer(text)["input_ids"]
-        except (UnicodeError, TypeError, ValueError) as error:
+            return Prompt(self._ids(text, special=True), text)
+        except _UNREADABLE as error:
             return Failed("bad_prompt", f"the tokenizer can't read the prompt: {_line(error)}")
-        return Prompt(list(ids), text)
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        with self._lock:
+            return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
 
     def _chat(self, messages: Sequence[Mapping[str, Any]]) -> Prompt | Failed:
         if not getattr(self._tokenizer, "chat_template", None):
@@ -76,7 +99,7 @@ class Prompter:
                 ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         except (jinja2.TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
             return Failed("bad_chat", f"the chat template refuses the messages: {_line(error)}")
-        return Prompt(list(ids), str(text))
+        return Prompt(list(ids), str(text), special=False)
 
 
 def _line(error: Exception) -> str:
