@@ -131,7 +131,7 @@ def _provenance(job: Job) -> Provenance:
 
 
 def _order(job: Job, made: Provenance) -> dict[str, Any]:
-    asked = {key: job.request.get(key) for key in ("prompt", "messages")}
+    asked = {key: job.request.get(key) for key in ("prompt", "messages", "tools")}
     return {
         "id": job.id,
         **asked,

@@ -50,8 +50,8 @@ def main() -> int:
 def replay(config: Settings, order: Mapping[str, Any]) -> dict[str, Any]:
     """What the model of the settings answers to the order's request. Raises PromptmillError.
 
-    The order has `id`, `prompt` or `messages`, `params`, `seed`, and the `revision` that the
-    model must have, or null for any.
+    The order has `id`, `prompt` or `messages` and `tools`, `params`, `seed`, and the `revision`
+    that the model must have, or null for any.
     """
     if config.model is None:
         raise UsageError("no model is given")
@@ -89,6 +89,7 @@ def _request(order: Mapping[str, Any]) -> Request:
         seed=order["seed"],
         prompt=order.get("prompt"),
         messages=order.get("messages"),
+        tools=order.get("tools"),
     )
 
 

@@ -45,6 +45,7 @@ def to_request(run: Run, job: ClaimedJob) -> Request | Measurement | Failed:
         seed=seed,
         prompt=stored.get("prompt"),
         messages=stored.get("messages"),
+        tools=stored.get("tools"),
     )
 
 

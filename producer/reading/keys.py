@@ -42,7 +42,7 @@ def _names(mode: Mode, prompts: tuple[str, ...], *others: str) -> Names:
 
 #: By mode.
 NAMES = {
-    Mode.GENERATE: _names(Mode.GENERATE, ("prompt",), "messages"),
+    Mode.GENERATE: _names(Mode.GENERATE, ("prompt",), "messages", "tools"),
     Mode.SCORE: _names(Mode.SCORE, ("prompt", "text"), "messages", "completion"),
     Mode.EMBED: _names(Mode.EMBED, ("prompt", "text")),
 }
@@ -78,7 +78,6 @@ _UNSUPPORTED = frozenset(
         "stream_options",
         "suffix",
         "tool_choice",
-        "tools",
         "verbosity",
         "web_search_options",
     }

@@ -21,7 +21,7 @@ from db.errors import ParameterError
 from db.modes import Mode
 from db.sampling import normalise
 from producer.reading import openai_batch
-from producer.reading.chat import check_messages
+from producer.reading.chat import check_messages, check_tools
 from producer.reading.keys import NAMES, Names, check_parameter_name
 from producer.reading.lines import BadLine, Flaw, Line
 from producer.reading.template import TEXT_COLUMN, Template
@@ -102,6 +102,11 @@ class RequestParser:
     def _request(self, item: Mapping[str, Any]) -> dict[str, Any]:
         params = self._params(_given(item, self.names))
         request = self._asked(item)
+        tools = item.get("tools")
+        if tools is not None:
+            if "messages" not in request:
+                raise Refusal("has 'tools' and no 'messages': only a chat can call tools")
+            request["tools"] = check_tools(tools, self._max_prompt_bytes)
         completion = item.get("completion")
         if completion is not None:
             request["completion"] = check_completion(completion, self._max_prompt_bytes)

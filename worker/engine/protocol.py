@@ -31,6 +31,8 @@ class Request:
     prompt: str | None = None
     #: A chat, rendered with the model's own template.
     messages: Sequence[Mapping[str, Any]] | None = None
+    #: Functions that the chat may call, as OpenAI writes them: the template shows them.
+    tools: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

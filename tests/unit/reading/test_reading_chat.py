@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from producer.reading.chat import check_messages
+from producer.reading import Line, read
+from producer.reading.chat import check_messages, check_tools
 from producer.reading.texts import Refusal
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
@@ -48,3 +51,25 @@ def test_given_bad_calls_of_tools_when_read_then_the_place_is_named(
 ) -> None:
     with pytest.raises(Refusal, match=says):
         check_messages([message], 1000)
+
+
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+
+
+def test_given_tools_beside_messages_when_read_then_they_are_kept(tmp_path: Path) -> None:
+    line = {"messages": [{"role": "user", "content": "1 + 1?"}], "tools": [TOOL]}
+    openai = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": line}
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{json.dumps(line)}\n{json.dumps(openai)}\n")
+    for one in read([str(path)]):
+        assert isinstance(one, Line)
+        assert one.request["tools"] == [TOOL]
+
+
+@pytest.mark.parametrize(
+    ("tools", "says"),
+    [([], "'tools' is empty"), ("x", "it must be a list"), ([{}], r"tools\[0\]: it must be")],
+)
+def test_given_bad_tools_when_read_then_the_place_is_named(tools: object, says: str) -> None:
+    with pytest.raises(Refusal, match=says):
+        check_tools(tools, 1000)

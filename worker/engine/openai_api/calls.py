@@ -50,6 +50,11 @@ def refused(request: Request, api: str, dialect: Dialect) -> Failed | None:
             "the endpoint takes response_format for chats only: give messages, or set the engine "
             "option api=chat",
         )
+    if request.tools:
+        return Failed(
+            "unsupported_parameter",
+            "engine 'openai' can't honour tools: an endpoint answers with calls in place of text",
+        )
     if request.messages is not None:
         if api == "completions":
             return Failed(

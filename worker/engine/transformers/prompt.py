@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -38,7 +39,8 @@ class Prompter:
         """Failed for a chat without a template, a template's own error, or an empty prompt."""
         prompt: Prompt | Failed
         if not isinstance(request, EmbedRequest) and request.messages is not None:
-            prompt = self._chat(request.messages)
+            tools = request.tools if isinstance(request, Request) else None
+            prompt = self._chat(request.messages, tools)
         else:
             prompt = self._plain(request.prompt or "")
         if isinstance(prompt, Prompt) and not prompt.token_ids:
@@ -79,19 +81,29 @@ class Prompter:
         with self._lock:
             return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
 
-    def _chat(self, messages: Sequence[Mapping[str, Any]]) -> Prompt | Failed:
-        if not getattr(self._tokenizer, "chat_template", None):
+    def _chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
+    ) -> Prompt | Failed:
+        template = getattr(self._tokenizer, "chat_template", None)
+        if not template:
             return Failed(
                 "no_chat_template",
                 "the model's tokenizer has no chat template, so it takes no messages: "
                 "give a prompt, or use an instruction-tuned model",
+            )
+        if tools and "tools" not in str(template):
+            return Failed(
+                "bad_chat",
+                "the model's chat template shows no tools: leave them out, or use a "
+                "model that was trained to call them",
             )
         # An answer that is begun is continued, as the pipeline does.
         begun = bool(messages) and messages[-1].get("role") == "assistant"
         try:
             with self._lock:
                 text = self._tokenizer.apply_chat_template(
-                    [dict(message) for message in messages],
+                    [_with_arguments(message) for message in messages],
+                    tools=[dict(tool) for tool in tools] if tools else None,
                     add_generation_prompt=not begun,
                     continue_final_message=begun,
                     tokenize=False,
@@ -104,3 +116,24 @@ class Prompter:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _with_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with the arguments of its calls as objects: templates write them as JSON."""
+    plain = dict(message)
+    if plain.get("tool_calls"):
+        plain["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": _object(call["function"])}}
+            for call in plain["tool_calls"]
+        ]
+    return plain
+
+
+def _object(function: Mapping[str, Any]) -> Any:
+    given = function.get("arguments")
+    if not isinstance(given, str):
+        return given
+    try:
+        return json.loads(given)
+    except ValueError:
+        return given
