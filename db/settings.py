@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     #: The model that a worker serves, and the default of `submit`: a hub id or a local folder.
     model: str | None = None
     #: Which engine generates: `transformers`, `keras`, `vllm`, `openai` or `echo`.
-    engine: str = "transformers"
+    engine: Literal["transformers", "keras", "vllm", "openai", "echo"] = "transformers"
     #: `auto`, `cpu`, `cuda` or `cuda:N`.
     device: str = "auto"
     #: `auto` takes the checkpoint's own.

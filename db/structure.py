@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from db.json_schema import unknown_keyword
+
 #: One space at most where JSON allows any: a model that likes them would never end.
 _JSON_SPACE = "[ ]?"
 _KINDS = ("text", "json_object", "json_schema")
@@ -58,6 +60,10 @@ def compiled(wanted: Structure) -> str:
     """Its grammar, as llguidance reads it. Raises ValueError with the reason if there is none."""
     from llguidance import LLMatcher
 
+    if wanted.kind == "json_schema":
+        strange = unknown_keyword(json.loads(wanted.text))
+        if strange is not None:
+            raise ValueError(f"the schema has an {strange}")
     source = _grammar(wanted)
     reason = LLMatcher.validate_grammar(source)
     if reason:
@@ -96,7 +102,7 @@ def _format(given: Mapping[str, Any]) -> Structure | None:
         return Structure("json_schema", '{"type": "object"}')
     inner = given.get("json_schema")
     schema = inner.get("schema") if isinstance(inner, Mapping) else None
-    if not isinstance(schema, Mapping | bool):
+    if not isinstance(schema, Mapping):
         raise ValueError(
             'response_format: a json_schema has the form {"type": "json_schema", '
             '"json_schema": {"name": ..., "schema": {...}}}'

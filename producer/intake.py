@@ -85,7 +85,11 @@ def model_of_first(lines: Lines) -> tuple[str, Lines]:
     """The model that the first line names, as in OpenAI's files; and the lines, whole again."""
     stream = iter(lines.read())
     first = next(stream, None)
-    if not isinstance(first, Line) or first.model is None:
+    if isinstance(first, BadLine):
+        raise UsageError(
+            f"{first.message}; with --model, or PROMPTMILL_MODEL, you are told of all bad lines"
+        )
+    if first is None or first.model is None:
         raise UsageError("which model? give --model, or set PROMPTMILL_MODEL")
     if lines.repeatable:
         return first.model, lines

@@ -36,6 +36,8 @@ _INSTALL = "pip install 'promptmill[worker]'"
 _NEEDED = {
     "transformers": (("torch", "transformers"), _INSTALL),
     "keras": (("keras_hub", "transformers"), "pip install 'promptmill[keras]'"),
+    "vllm": (("vllm",), "pip install 'promptmill[vllm]' in an environment of its own"),
+    "openai": (("openai",), "pip install 'promptmill[openai]'"),
 }
 
 
@@ -67,8 +69,12 @@ def device_checks(settings: Settings) -> Iterator[Check]:
             install,
         )
         return
-    if settings.engine == "keras":
-        yield Check("devices", "ok", "the engine keras names its device when a worker starts")
+    if settings.engine in {"keras", "vllm"}:
+        told = f"the engine {settings.engine} names its device when a worker starts"
+        yield Check("devices", "ok", told)
+        return
+    if settings.engine == "openai":
+        yield Check("devices", "ok", "the engine openai needs none: its endpoint computes")
         return
     found = _ask_torch()
     if isinstance(found, Torch):

@@ -58,6 +58,8 @@ _MEANT = {
     "conversations": "messages",
     "parameters": "params",
     "sampling_params": "params",
+    "schema": "response_format",
+    "json_schema": "response_format",
 }
 
 #: Real features of other servers that promptmill does not have.
@@ -99,7 +101,10 @@ def check_parameter_name(key: object, names: Names) -> None:
         return
     if key in _UNSUPPORTED:
         raise Refusal(f"unknown parameter {shown(key)}: not supported yet, remove it")
-    raise Refusal(f"unknown key {shown(key)}{elsewhere(key, names)}: {nearest(key, names.known)}")
+    others = elsewhere(key, names)
+    if others and str(key) not in _MEANT:
+        raise Refusal(f"unknown key {shown(key)}{others}: give that --mode, or remove it")
+    raise Refusal(f"unknown key {shown(key)}{others}: {nearest(key, names.known)}")
 
 
 def elsewhere(key: object, names: Names) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -44,6 +45,20 @@ def test_given_a_bad_file_when_submitted_then_one_line_says_so_and_nothing_is_qu
     done = cli("submit", case.name, "--model", "m", *case.options)
     _refused(done, 2, *case.says)
     assert cli("list").stdout == ""
+
+
+def test_given_no_model_and_a_bad_first_line_when_submitted_then_the_line_is_told(
+    cli: Cli,
+) -> None:
+    body = {"model": "m", "prompt": "x", "response_format": {"type": "json"}}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": body}
+    Path("a.jsonl").write_text(json.dumps(line) + "\n")
+    _refused(cli("submit", "a.jsonl"), 2, "a.jsonl:1: response_format: its type is one of")
+
+
+def test_given_an_engine_that_is_none_when_run_then_the_known_ones_are_told(cli: Cli) -> None:
+    Path("a.txt").write_text("Hello\n")
+    _refused(cli("run", "a.txt", "-m", "m", "--engine", "vlm"), 2, "PROMPTMILL_ENGINE", "'vllm'")
 
 
 SCHEMAS = {

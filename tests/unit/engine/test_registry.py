@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
 from db.errors import SettingsError
+from db.settings import Settings
 from worker.engine.protocol import EngineConfig
 from worker.engine.registry import create, engine_names
 
@@ -88,3 +90,8 @@ def test_given_the_engine_keras_when_created_then_its_library_is_not_yet_importe
         "assert not {'keras', 'keras_hub', 'tensorflow', 'jax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_given_the_setting_when_compared_then_it_knows_every_engine() -> None:
+    known = get_args(Settings.model_fields["engine"].annotation)
+    assert sorted(known) == engine_names()

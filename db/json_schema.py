@@ -1,0 +1,57 @@
+"""Whether a JSON Schema uses keywords that exist: a misspelt one would be ignored. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+#: Keywords whose value maps names to schemas, is a schema, or is a list of schemas.
+_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_ONE = (
+    *("items", "additionalItems", "additionalProperties", "unevaluatedItems"),
+    *("unevaluatedProperties", "propertyNames", "contains", "not", "if", "then", "else"),
+)
+_SEVERAL = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+
+#: The others, of the drafts from 4 to 2020-12, and `nullable`, which OpenAPI has.
+_PLAIN = (
+    *("$schema", "$id", "id", "$anchor", "$ref", "$dynamicRef", "$dynamicAnchor", "$comment"),
+    *("$vocabulary", "type", "enum", "const", "format", "pattern", "required", "nullable"),
+    *("multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "minContains"),
+    *("maxContains", "minProperties", "maxProperties", "dependentRequired", "dependencies"),
+    *("title", "description", "default", "examples", "example", "deprecated", "readOnly"),
+    *("writeOnly", "contentEncoding", "contentMediaType", "contentSchema"),
+)
+KEYWORDS = frozenset((*_NAMED, *_ONE, *_SEVERAL, *_PLAIN))
+
+
+def unknown_keyword(schema: object) -> str | None:
+    """For people: the first keyword that does not exist, and where; None: all of them do.
+
+    Those that begin with `x-` are for others.
+    """
+    for place, part in _schemas(schema, "$"):
+        for key in part:
+            if key not in KEYWORDS and not key.startswith("x-"):
+                near = difflib.get_close_matches(key, KEYWORDS, n=1, cutoff=0.6)
+                hint = f": did you mean '{near[0]}'?" if near else ""
+                return f"unknown keyword '{key}' at {place}{hint}"
+    return None
+
+
+def _schemas(schema: object, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """This schema and all within it, each with its place."""
+    if not isinstance(schema, Mapping):  # true, false, or nothing that is a schema
+        return
+    yield place, schema
+    for key, value in schema.items():
+        if key in _NAMED and isinstance(value, Mapping):
+            for name, inner in value.items():
+                yield from _schemas(inner, f"{place}.{key}.{name}")
+        elif key in _SEVERAL and isinstance(value, list):
+            for number, inner in enumerate(value):
+                yield from _schemas(inner, f"{place}.{key}[{number}]")
+        elif key in _ONE:
+            yield from _schemas(value, f"{place}.{key}")
