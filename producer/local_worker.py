@@ -119,8 +119,10 @@ class KeptWorker:
             self._worker.check()
         except PromptmillError as error:
             self._deaths += 1
-            # One that never began can't load the model: another one could not either.
-            if batch.started_at is None or self._deaths > _DEATHS:
+            # One that was set up wrongly, or never began, can't load the model: another one could
+            # not either. (That the batch has begun may be another worker's doing.)
+            hopeless = isinstance(error, UsageError) or batch.started_at is None
+            if hopeless or self._deaths > _DEATHS:
                 raise
             self._tell(f"{error.message}; another one takes its place")
             self._worker = self._start(after=self._worker.name)

@@ -64,6 +64,7 @@ def command(
         if not done.created:
             _tell_of_earlier(batch)
         if not batch.finished:
+            _tell_of_others(client, batch, given)
             again = "The same command without --fresh" if fresh else "The same command"
             batch = generate(client, batch, environment, new=done.created, again=again)
         if table or (output is None and not as_json):
@@ -91,6 +92,21 @@ def _how(client: Client, given: dict[str, Any]) -> str:
     )
     parts = (engine != "transformers" and engine, dtype != "auto" and dtype, revision)
     return "".join(f" {part}" for part in parts if part)
+
+
+def _tell_of_others(client: Client, batch: Batch, given: dict[str, Any]) -> None:
+    """A worker that serves the model already shares the batch, in its own way."""
+    from producer.display import note
+
+    config = client.settings
+    engine, dtype = (given[name] or getattr(config, name) for name in ("engine", "dtype"))
+    for worker in client.workers():
+        same = worker.engine == engine and dtype in {"auto", worker.dtype}
+        if worker.model == batch.model and not same:
+            note(
+                f"{worker.name} serves {batch.model} too, with engine {worker.engine} in "
+                f"{worker.dtype}: it shares this batch; stop it to have all texts from here"
+            )
 
 
 def _check_asked(files: tuple[str, ...], output: str | None, *, table: bool, as_json: bool) -> None:

@@ -39,3 +39,27 @@ def test_given_an_older_batch_of_the_same_model_when_run_then_only_its_own_promp
     assert mine["counts"]["succeeded"] == 30
     assert time.monotonic() - begun < embedded.client.settings.grace
     assert embedded.client.batch(old).state == BatchState.QUEUED
+
+
+def test_given_another_worker_of_the_model_when_run_in_another_way_then_it_is_told(
+    mill: Mill,
+) -> None:
+    mill.worker()
+    done = mill.run(
+        "run", mill.numbered(3), "--model", mill.model, "--engine", "echo", "--dtype", "float32"
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"serves {mill.model} too, with engine echo" in done.stderr
+    assert "it shares this batch" in done.stderr
+
+
+def test_given_an_engine_that_is_not_installed_when_another_worker_has_begun_then_run_ends(
+    mill: Mill,
+) -> None:
+    """Another worker's beginning says nothing of ours, which can't be mended by a new one."""
+    mill.worker(echoing(faults=True))
+    prompts = mill.prompts(["[[hang]]"])
+    done = mill.run("run", prompts, "--model", mill.model, "--engine", "vllm")
+    assert done.returncode == 2
+    assert "engine 'vllm' needs the package" in done.stderr
+    assert "takes its place" not in done.stderr
