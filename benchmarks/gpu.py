@@ -110,7 +110,8 @@ def main(
         for side, at_once in product(only or SIDES, concurrency or (None,)):
             click.echo(f"{side}, {at_once or 'default'} at once", err=True)
             info, tokens, seconds = measure(side, folder, dtype, tasks, at_once)
-            least = shortest(folder, info, work, bandwidth, rate)
+            moved, done = moved_bytes(folder, info, work), operations(info, work)
+            least = moved / bandwidth + done / rate
             report.row(
                 side=side,
                 at_once=info.capacity,
@@ -118,6 +119,8 @@ def main(
                 seconds=seconds,
                 tokens_per_second=tokens / seconds,
                 of_the_limit=least / seconds,
+                of_the_bandwidth=moved / bandwidth / seconds,
+                of_the_arithmetic=done / rate / seconds,
             )
     report.figures = {"bytes_per_second": bandwidth, "operations_per_second": rate}
     report.note(
@@ -182,14 +185,18 @@ def needed(folder: str, tasks: Sequence[Task]) -> Work:
     )
 
 
-def shortest(folder: str, info: EngineInfo, work: Work, bandwidth: float, rate: float) -> float:
-    """Seconds: bytes at the rate of a copy, and operations at that of a product, one by one."""
+def moved_bytes(folder: str, info: EngineInfo, work: Work) -> float:
+    """Weights once a step of a full batch, keys and values of every token that is read."""
     shape = AutoConfig.from_pretrained(folder)
     itemsize = getattr(torch, info.dtype).itemsize
     per_token = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * itemsize
     steps = work.new_tokens / info.capacity
-    read = steps * info.parameters * itemsize + work.read_tokens * per_token
-    return float(read / bandwidth + 2 * info.parameters * work.tokens / rate)
+    return float(steps * info.parameters * itemsize + work.read_tokens * per_token)
+
+
+def operations(info: EngineInfo, work: Work) -> float:
+    """Multiplications and additions with weights; those of attention are left out."""
+    return float(2 * info.parameters * work.tokens)
 
 
 def copy_rate() -> float:
