@@ -28,8 +28,8 @@ from benchmarks.engines import generate, requests
 from benchmarks.report import Report, forget_settings
 from benchmarks.workloads import Task, mixed
 from worker.engine.protocol import EngineConfig
+from worker.engine.shared.apart import apart
 from worker.engine.transformers import attention, sampler
-from worker.engine.transformers.apart import apart
 from worker.engine.transformers.engine import TransformersEngine
 
 #: Rows and columns of the product whose rate counts, and how often it is tried.

@@ -316,7 +316,7 @@ def test_every_error_code_is_documented_and_whether_it_is_tried_again() -> None:
     passed = {"continuation.error", "loss.code", "outcome.code", "row.error_code"}
     assert others == passed
     from db.queries.jobs import INVALID
-    from worker.engine.transformers.continuation import NOT_FINITE_ERROR, STRUCTURE_ERROR
+    from worker.engine.shared.continuation import NOT_FINITE_ERROR, STRUCTURE_ERROR
 
     codes |= dict.fromkeys((INVALID, NOT_FINITE_ERROR, STRUCTURE_ERROR), "False")
     documented = {names(row[0])[0]: row for row in rows(section(FORMATS, "## Error codes"))}

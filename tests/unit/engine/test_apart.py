@@ -13,15 +13,15 @@ import torch
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, request
 from worker.engine.protocol import EngineConfig
+from worker.engine.shared.apart import apart
 from worker.engine.transformers import engine as engine_module
-from worker.engine.transformers.apart import apart
 from worker.engine.transformers.continuous import ContinuousBackend
 from worker.engine.transformers.engine import TransformersEngine
 
 #: Prints by how many threads the process grew: after a loop apart, after the same one here.
 _TEAMS = """
 import os, time, torch
-from worker.engine.transformers.apart import apart
+from worker.engine.shared.apart import apart
 
 def threads():
     return len(os.listdir("/proc/self/task"))

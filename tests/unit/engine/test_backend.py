@@ -12,10 +12,10 @@ from db.errors import ModelLoadError
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, request
 from worker.engine.protocol import EngineConfig
+from worker.engine.shared.backend import Traits, why_not_continuous
+from worker.engine.shared.padded import pick_batch
 from worker.engine.transformers import attention, paged
-from worker.engine.transformers.backend import Traits, why_not_continuous
 from worker.engine.transformers.engine import TransformersEngine
-from worker.engine.transformers.padded import pick_batch
 
 PLAIN = Traits(
     encoder_decoder=False,

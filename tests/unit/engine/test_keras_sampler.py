@@ -10,8 +10,8 @@ import torch
 
 from tests.unit.engine.test_sampler import FILTERS, random_logits
 from worker.engine.kerashub import sampler
+from worker.engine.shared.rows import NOT_FINITE, Row
 from worker.engine.transformers import sampler as torch_sampler
-from worker.engine.transformers.rows import NOT_FINITE, Row
 
 DRAWS = 500
 

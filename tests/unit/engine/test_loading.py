@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from db.errors import ModelLoadError, SettingsError
 from tests.support.checkpoints import Checkpoint
 from worker.engine.protocol import EngineConfig
-from worker.engine.transformers import loading, metadata
+from worker.engine.shared import metadata
+from worker.engine.transformers import loading
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from worker.engine.transformers.memory import (
     CPU_CAP,
+    ON_CPU,
+    ON_GPU,
     KvShape,
     Limits,
     available_ram,
-    cpu_limits,
     device_limits,
     is_out_of_memory,
-    paged_device_limits,
 )
+from worker.engine.transformers.memory import limits as limits_of
 
 GIB = 1024**3
 GPT2 = KvShape(bytes_per_token=12 * 2 * 768 * 4, mask_itemsize=4, masks=1, readable_per_token=1.0)
@@ -34,7 +35,7 @@ def test_given_any_memory_when_planned_then_the_pool_stays_inside_its_share(
     tokens: int | None,
     fraction: float | None,
 ) -> None:
-    limits = cpu_limits(GPT2, free, context, requests, tokens, fraction)
+    limits = limits_of(ON_CPU, GPT2, free, context, requests, tokens, fraction)
     assert limits.pages is not None
     taken = limits.pages * limits.page_size * GPT2.cost(limits.batch_tokens)
     assert taken <= free * (0.2 if fraction is None else fraction) + 1
@@ -54,7 +55,7 @@ def test_given_any_gpu_when_planned_then_a_sequence_fits_the_pool_and_the_pool_i
     free: int, context: int | None, requests: int | None, fraction: float | None
 ) -> None:
     shape = KvShape(bytes_per_token=2**17, mask_itemsize=2, masks=0, readable_per_token=1.0)
-    limits = paged_device_limits(shape, free, context, requests, None, fraction)
+    limits = limits_of(ON_GPU, shape, free, context, requests, None, fraction)
     assert limits.pages is not None
     taken = limits.pages * limits.page_size * shape.bytes_per_token
     assert taken <= free * (0.8 if fraction is None else fraction) + 1
@@ -64,12 +65,12 @@ def test_given_any_gpu_when_planned_then_a_sequence_fits_the_pool_and_the_pool_i
 
 
 def test_given_plenty_of_memory_when_planned_then_the_pool_is_no_larger_than_can_be_used() -> None:
-    limits = cpu_limits(GPT2, 1000 * GIB, 100, 4, None, 0.9)
+    limits = limits_of(ON_CPU, GPT2, 1000 * GIB, 100, 4, None, 0.9)
     assert limits.pages == 4 * 7  # 100 tokens lie on 7 pages of 16
 
 
 def test_given_no_memory_when_planned_then_there_are_no_pages() -> None:
-    assert cpu_limits(GPT2, 1000, None, None, None, None).pages == 0
+    assert limits_of(ON_CPU, GPT2, 1000, None, None, None, None).pages == 0
 
 
 def test_given_limits_when_halved_until_the_floor_then_one_request_is_left() -> None:

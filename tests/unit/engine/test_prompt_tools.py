@@ -10,7 +10,7 @@ import transformers
 from db.sampling import SamplingParams
 from tests.support.checkpoints import Checkpoint
 from worker.engine.protocol import Failed, Request
-from worker.engine.transformers.prompt import Prompt, Prompter
+from worker.engine.shared.prompt import Prompt, Prompter
 
 TEMPLATE = (
     "{% for tool in tools or [] %}<{{ tool.function.name }}>{% endfor %}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from db.sampling import SamplingParams
 from tests.support.collector import request
-from worker.engine.transformers.prompt import Prompt, Prompter
+from worker.engine.shared.prompt import Prompt, Prompter
 from worker.engine.vllm_engine import sampling
 
 

@@ -9,5 +9,5 @@ buckets    which shapes there are, pure
 backend    padded batches, step by step
 sampler    logits -> next tokens and log-probabilities, on the host, pure
 
-What becomes of a request it has from the default engine: `worker/engine/transformers/answering`.
+What becomes of a request it shares with the default engine: `worker/engine/shared/`.
 """

@@ -19,9 +19,9 @@ from worker.engine.kerashub.compiled import Cache, Passes
 from worker.engine.kerashub.framework import is_out_of_memory
 from worker.engine.kerashub.loading import LoadedModel
 from worker.engine.protocol import EngineConfig, TokenLogprob
-from worker.engine.transformers.continuation import Continuation, look_ahead
-from worker.engine.transformers.padded import PaddedBackend
-from worker.engine.transformers.rows import NOT_FINITE
+from worker.engine.shared.continuation import Continuation, look_ahead
+from worker.engine.shared.padded import PaddedBackend
+from worker.engine.shared.rows import NOT_FINITE
 
 #: Stands where a row has no token to show: in padding, and in rows that are done.
 _FILL = 0

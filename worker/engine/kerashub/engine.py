@@ -10,10 +10,10 @@ from worker.engine.kerashub.compiled import Passes
 from worker.engine.kerashub.loading import load
 from worker.engine.options import check_names, choice
 from worker.engine.protocol import EngineConfig, EngineInfo
-from worker.engine.transformers.admission import Admission
-from worker.engine.transformers.answering import AnsweringEngine, Started
-from worker.engine.transformers.guide import Guides
-from worker.engine.transformers.prompt import Prompter
+from worker.engine.shared.admission import Admission
+from worker.engine.shared.answering import AnsweringEngine, Started
+from worker.engine.shared.guide import Guides
+from worker.engine.shared.prompt import Prompter
 
 #: Engine options and the words that they take.
 OPTIONS = {

@@ -20,7 +20,7 @@ from db.errors import ModelLoadError, SettingsError
 from worker.engine.kerashub.fidelity import check_config, check_parameters
 from worker.engine.kerashub.framework import Device, begin, is_out_of_memory, pick_device
 from worker.engine.protocol import EngineConfig
-from worker.engine.transformers.metadata import (
+from worker.engine.shared.metadata import (
     LOAD_ERRORS,
     check_folder,
     context_length,
@@ -31,7 +31,7 @@ from worker.engine.transformers.metadata import (
     silence,
     why_not_loaded,
 )
-from worker.engine.transformers.weight_files import check_weights
+from worker.engine.shared.weight_files import check_weights
 
 _DTYPES = ("float32", "bfloat16", "float16")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engine.transformers.rows import NOT_FINITE, Row
+from worker.engine.shared.rows import NOT_FINITE, Row
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 

@@ -16,10 +16,10 @@ import torch
 
 from db.errors import ModelLoadError
 from worker.engine.protocol import EngineConfig, Failed
+from worker.engine.shared.apart import apart
+from worker.engine.shared.backend import OnEnd, Progress
+from worker.engine.shared.continuation import Continuation
 from worker.engine.transformers import memory, paged, probe
-from worker.engine.transformers.apart import apart
-from worker.engine.transformers.backend import OnEnd, Progress
-from worker.engine.transformers.continuation import Continuation
 from worker.engine.transformers.loading import LoadedModel
 
 _log = logging.getLogger(__name__)
@@ -126,8 +126,8 @@ class ContinuousBackend:
             return memory.device_limits(*wanted)
         shape = paged.kv_shape(self._loaded.model, masks=self._attention is None)
         free = memory.available_ram() if on_cpu else memory.available_on(self._loaded.device)
-        plan = memory.cpu_limits if on_cpu else memory.paged_device_limits
-        limits = plan(shape, free, self._loaded.context_length, *wanted)
+        habits = memory.ON_CPU if on_cpu else memory.ON_GPU
+        limits = memory.limits(habits, shape, free, self._loaded.context_length, *wanted)
         if not limits.pages:
             raise ModelLoadError(
                 f"model '{config.model}': {free // 2**20} MiB of free memory leave no room for a "

@@ -10,14 +10,14 @@ import transformers
 from db.errors import ModelLoadError
 from worker.engine.options import check_names, choice
 from worker.engine.protocol import Cancelled, EngineConfig, EngineInfo, Measurement, OnDone
-from worker.engine.transformers.admission import Admission
-from worker.engine.transformers.answering import AnsweringEngine, Started
-from worker.engine.transformers.backend import Backend, traits, why_not_continuous
+from worker.engine.shared.admission import Admission
+from worker.engine.shared.answering import AnsweringEngine, Started
+from worker.engine.shared.backend import Backend, traits, why_not_continuous
+from worker.engine.shared.guide import Guides
+from worker.engine.shared.prompt import Prompter
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
-from worker.engine.transformers.guide import Guides
 from worker.engine.transformers.loading import LoadedModel, hardware, load
 from worker.engine.transformers.measurer import Measurer
-from worker.engine.transformers.prompt import Prompter
 from worker.engine.transformers.static import StaticBackend
 
 #: Engine options and the words that they take.

@@ -20,8 +20,7 @@ from safetensors import SafetensorError
 
 from db.errors import ModelLoadError, SettingsError
 from worker.engine.protocol import EngineConfig
-from worker.engine.transformers.memory import is_out_of_memory
-from worker.engine.transformers.metadata import (
+from worker.engine.shared.metadata import (
     LOAD_ERRORS,
     check_folder,
     context_length,
@@ -33,8 +32,9 @@ from worker.engine.transformers.metadata import (
     silence,
     why_not_loaded,
 )
+from worker.engine.shared.weight_files import check_weights
+from worker.engine.transformers.memory import is_out_of_memory
 from worker.engine.transformers.turns import Turns
-from worker.engine.transformers.weight_files import check_weights
 
 _DTYPES = {
     "float32": torch.float32,

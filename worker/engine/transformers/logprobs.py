@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 
 from worker.engine.protocol import TokenLogprob
+from worker.engine.shared.continuation import Continuation
 from worker.engine.transformers import sampler
-from worker.engine.transformers.continuation import Continuation
 
 
 def record_logprobs(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.engine.protocol import Failed, Measurement, OnDone, Outcome, ScoreRequest
-from worker.engine.transformers.prompt import Prompter
+from worker.engine.shared.prompt import Prompter
 
 
 @dataclass(slots=True, eq=False)

@@ -14,13 +14,13 @@ from threading import Condition, Thread
 import torch
 
 from worker.engine.protocol import Cancelled, EngineConfig, Failed, Measurement, OnDone, Outcome
+from worker.engine.shared.apart import apart
+from worker.engine.shared.backend import Progress
+from worker.engine.shared.prompt import Prompter
 from worker.engine.transformers import memory, scoring
-from worker.engine.transformers.apart import apart
-from worker.engine.transformers.backend import Progress
 from worker.engine.transformers.body import Body
 from worker.engine.transformers.loading import LoadedModel
 from worker.engine.transformers.measurement import Measurable, Measuring, pick
-from worker.engine.transformers.prompt import Prompter
 
 #: A pass of fewer tokens is not worth halving.
 _FLOOR = 16

@@ -6,6 +6,7 @@ Sizes are decided by pure functions from the model's shape and the free memory; 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,7 +82,26 @@ class KvShape:
         return self.bytes_per_token + mask
 
 
-def cpu_limits(
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What a kind of device admits when nobody says."""
+
+    requests: int
+    batch_tokens: int
+    page: int
+    #: Share of the free memory that the pool takes …
+    fraction: float
+    #: … and its bound in bytes, unless somebody says the share.
+    cap: float = math.inf
+
+
+#: On a CPU, and on a GPU with our own attention.
+ON_CPU = Habits(CPU_REQUESTS, CPU_BATCH_TOKENS, CPU_PAGE, CPU_FRACTION, CPU_CAP)
+ON_GPU = Habits(DEVICE_REQUESTS, DEVICE_BATCH_TOKENS, TABLE_PAGE, DEVICE_FRACTION)
+
+
+def limits(
+    habits: Habits,
     shape: KvShape,
     free_bytes: int,
     context_length: int | None,
@@ -89,49 +109,23 @@ def cpu_limits(
     batch_tokens: int | None,
     fraction: float | None,
 ) -> Limits:
-    """What to admit on a CPU that has `free_bytes` of memory left after the model is loaded.
+    """What to admit where `free_bytes` of memory are left after the model is loaded.
 
     The pool never holds more than every request at full context can use. `pages` is 0 where
     not even one page fits.
     """
-    requests = max_requests or CPU_REQUESTS
-    tokens = batch_tokens or CPU_BATCH_TOKENS
-    share = CPU_FRACTION if fraction is None else fraction
+    requests = max_requests or habits.requests
+    tokens = batch_tokens or habits.batch_tokens
+    share = habits.fraction if fraction is None else fraction
     budget = free_bytes * share
     if fraction is None:
-        budget = min(budget, CPU_CAP)
-    pages = int(budget / shape.cost(tokens) / CPU_PAGE)
-    return _limits(requests, tokens, pages, CPU_PAGE, share, context_length)
-
-
-def paged_device_limits(
-    shape: KvShape,
-    free_bytes: int,
-    context_length: int | None,
-    max_requests: int | None,
-    batch_tokens: int | None,
-    fraction: float | None,
-) -> Limits:
-    """What to admit on a GPU with our own attention, `free_bytes` of whose memory are free.
-
-    The pool never holds more than every request at full context can use. `pages` is 0 where
-    not even one page fits.
-    """
-    requests = max_requests or DEVICE_REQUESTS
-    tokens = batch_tokens or DEVICE_BATCH_TOKENS
-    share = DEVICE_FRACTION if fraction is None else fraction
-    pages = int(free_bytes * share / shape.cost(tokens) / TABLE_PAGE)
-    return _limits(requests, tokens, pages, TABLE_PAGE, share, context_length)
-
-
-def _limits(
-    requests: int, tokens: int, pages: int, size: int, share: float, context_length: int | None
-) -> Limits:
+        budget = min(budget, habits.cap)
+    pages = int(budget / shape.cost(tokens) / habits.page)
     longest = pages
     if context_length is not None:
-        longest = min(pages, -(-context_length // size))
+        longest = min(pages, -(-context_length // habits.page))
         pages = min(pages, requests * longest)
-    return Limits(min(requests, tokens), tokens, pages, size, share, longest)
+    return Limits(min(requests, tokens), tokens, pages, habits.page, share, longest)
 
 
 def device_limits(

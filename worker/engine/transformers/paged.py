@@ -32,9 +32,9 @@ from transformers.generation.continuous_batching import (
 )
 
 from db.errors import ModelLoadError
+from worker.engine.shared.backend import Progress
+from worker.engine.shared.continuation import Continuation, look_ahead
 from worker.engine.transformers import attention, paged_attention, sampler
-from worker.engine.transformers.backend import Progress
-from worker.engine.transformers.continuation import Continuation, look_ahead
 from worker.engine.transformers.logprobs import record_logprobs
 from worker.engine.transformers.memory import KvShape, Limits, is_out_of_memory
 from worker.engine.transformers.projections import Projections
@@ -178,6 +178,8 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         cache = self.batch_processor.cache
         self.kv_tokens = int(cache.num_blocks * limits.page_size)
         self.longest = int(model_runner.infer_max_single_request_tokens(cache))
+        if self._tabled:  # the pool is rounded up; a sequence's row in the table is not
+            self.longest = min(self.longest, limits.longest_in_pages * limits.page_size)
         self.capacity = int(self.continuous_batching_config.max_requests_per_batch)
         self._projections = Projections(model, self.capacity)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from db.sampling import SamplingParams
-from worker.engine.transformers.continuation import Continuation
+from worker.engine.shared.continuation import Continuation
 from worker.engine.transformers.loading import LoadedModel
 
 #: How far, in nats, a log-probability may be off: rounding in 16 bits stays far below, nonsense

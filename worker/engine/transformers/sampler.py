@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engine.transformers.rows import NOT_FINITE, Row, uniform
+from worker.engine.shared.rows import NOT_FINITE, Row, uniform
 
 __all__ = ["NOT_FINITE", "Row", "choose", "likeliest", "logprobs", "uniform"]
 

@@ -15,12 +15,12 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from transformers.generation.stopping_criteria import StoppingCriteriaList
 
 from worker.engine.protocol import EngineConfig
+from worker.engine.shared.backend import OnEnd, Progress
+from worker.engine.shared.continuation import Continuation, look_ahead
+from worker.engine.shared.padded import PaddedBackend
 from worker.engine.transformers import memory, sampler
-from worker.engine.transformers.backend import OnEnd, Progress
-from worker.engine.transformers.continuation import Continuation, look_ahead
 from worker.engine.transformers.loading import LoadedModel
 from worker.engine.transformers.logprobs import record_logprobs
-from worker.engine.transformers.padded import PaddedBackend
 
 
 class StaticBackend(PaddedBackend):

@@ -30,7 +30,7 @@ from worker.engine.protocol import (
     Request,
 )
 from worker.engine.room import room, strange_stop
-from worker.engine.transformers.prompt import Prompt
+from worker.engine.shared.prompt import Prompt
 from worker.engine.vllm_engine import loading, sampling
 from worker.engine.vllm_engine.runner import Runner
 from worker.engine.vllm_engine.settings import Options

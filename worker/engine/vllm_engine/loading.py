@@ -15,7 +15,7 @@ from typing import Any
 
 from db.errors import ModelLoadError, PromptmillError
 from worker.engine.protocol import EngineConfig, EngineInfo
-from worker.engine.transformers.prompt import Prompter
+from worker.engine.shared.prompt import Prompter
 from worker.engine.vllm_engine import settings
 
 #: What vLLM reads from the environment; whoever has set one keeps it.
@@ -80,9 +80,9 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
 
+    from worker.engine.shared.metadata import check_folder, load_tokenizer
+    from worker.engine.shared.weight_files import check_weights
     from worker.engine.transformers.memory import available_ram
-    from worker.engine.transformers.metadata import check_folder, load_tokenizer
-    from worker.engine.transformers.weight_files import check_weights
 
     check_folder(config.model)
     there = str(current_platform.device_type)
@@ -178,7 +178,7 @@ def _stored_dtype(shape: Any) -> str:
 def _info(planned: Plan, made: Any) -> EngineInfo:
     from vllm import __version__
 
-    from worker.engine.transformers.metadata import folder_of, revision_of
+    from worker.engine.shared.metadata import folder_of, revision_of
 
     config = planned.config
     folder = folder_of(config)
@@ -215,7 +215,7 @@ def _parameters(folder: Path | None) -> int:
 
 
 def _why(config: EngineConfig, error: Exception) -> str:
-    from worker.engine.transformers.metadata import why_not_loaded
+    from worker.engine.shared.metadata import why_not_loaded
 
     if "initialization failed" in str(error):
         return (

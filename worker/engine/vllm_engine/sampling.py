@@ -8,9 +8,9 @@ from typing import Any
 
 from db.sampling import SamplingParams
 from worker.engine.protocol import Failed, Request, Sample, TokenLogprob
+from worker.engine.shared.prompt import Prompt, Prompter
 from worker.engine.stopping import cut_at_stop
 from worker.engine.structures import for_vllm
-from worker.engine.transformers.prompt import Prompt, Prompter
 
 #: The highest temperature that vLLM takes.
 HOTTEST = 2.0

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from threading import Condition, Thread
 
 from worker.engine.protocol import EngineConfig, Failed
-from worker.engine.transformers.backend import OnEnd, Progress
-from worker.engine.transformers.continuation import Continuation
+from worker.engine.shared.backend import OnEnd, Progress
+from worker.engine.shared.continuation import Continuation
 
 #: Prompts at once when nobody says: a padded batch costs memory for its longest member.
 CPU_BATCH, DEVICE_BATCH = 8, 32

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from db.structure import Structure
 from worker.engine.protocol import Failed, Request
 from worker.engine.room import room, strange_stop
-from worker.engine.transformers.continuation import Continuation
-from worker.engine.transformers.guide import Guide, Guides
-from worker.engine.transformers.prompt import Prompt, Prompter
+from worker.engine.shared.continuation import Continuation
+from worker.engine.shared.guide import Guide, Guides
+from worker.engine.shared.prompt import Prompt, Prompter
 
 _serial = itertools.count()
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from db.sampling import SamplingParams
 from worker.engine.protocol import TokenLogprob
+from worker.engine.shared import guide as guides
+from worker.engine.shared.guide import Guide
+from worker.engine.shared.rows import NOT_FINITE, Row, uniform
 from worker.engine.stopping import Decode, StopDetector
-from worker.engine.transformers import guide as guides
-from worker.engine.transformers.guide import Guide
-from worker.engine.transformers.rows import NOT_FINITE, Row, uniform
 
 #: Why a sample can't go on: the model's logits are NaN or infinite; its structure became too
 #: complex for llguidance.

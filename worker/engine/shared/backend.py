@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker.engine.protocol import Failed, Measurement, OnDone
-from worker.engine.transformers.continuation import Continuation
+from worker.engine.shared.continuation import Continuation
 
 #: Kinds of attention whose keys and values a paged cache holds.
 PAGED_ATTENTION = frozenset({"full_attention", "sliding_attention"})

@@ -26,12 +26,12 @@ from worker.engine.protocol import (
     Request,
     Sample,
 )
+from worker.engine.shared.admission import Admission
+from worker.engine.shared.apart import apart
+from worker.engine.shared.backend import Backend, MeasuringBackend
+from worker.engine.shared.continuation import STRUCTURE_ERROR, Continuation
+from worker.engine.shared.prompt import Prompt, Prompter
 from worker.engine.stopping import cut_at_stop
-from worker.engine.transformers.admission import Admission
-from worker.engine.transformers.apart import apart
-from worker.engine.transformers.backend import Backend, MeasuringBackend
-from worker.engine.transformers.continuation import STRUCTURE_ERROR, Continuation
-from worker.engine.transformers.prompt import Prompt, Prompter
 
 _log = logging.getLogger(__name__)
 
