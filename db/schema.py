@@ -89,8 +89,8 @@ jobs = Table(
     Column("line", Integer, primary_key=True, autoincrement=False),
     Column("custom_id", String(256)),
     Column("state", String(10), nullable=False),
-    #: JSON: {"prompt"} or {"messages"}, "completion" where one is scored, and "params" where the
-    #: line overrides some.
+    #: JSON: {"prompt"} or {"messages"}, whose chat may have "tools"; "completion" where one is
+    #: scored, and "params" where the line overrides some.
     Column("request", Text, nullable=False),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("worker_id", BigInteger),

@@ -17,7 +17,7 @@ from db.vectors import Vector
 from producer.export.fields import duration, iso, request_of
 
 #: What of a request is written.
-_ASKED = ("prompt", "messages", "completion")
+_ASKED = ("prompt", "messages", "tools", "completion")
 
 #: What orjson puts between the elements of a list, and in none of them: a newline within a text
 #: is written as `\n`.

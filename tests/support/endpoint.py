@@ -22,7 +22,7 @@ from openai.types import completion_create_params as text_params
 from openai.types.chat import completion_create_params as chat_params
 
 from db.sampling import SamplingParams
-from worker.engine.echo import answer
+from worker.engine.echo_words import answer
 from worker.engine.protocol import Completed, Failed, Request, Sample
 
 _KNOWN = {

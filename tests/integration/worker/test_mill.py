@@ -22,7 +22,8 @@ from tests.support.invariants import Snapshot
 from tests.support.mills import FaultyDatabase, Slot, a_mill, due, echo, job_now, messages
 from tests.support.processes import eventually
 from tests.support.stored import a_batch, a_claim, a_worker, batch_now, chunk_states, claims
-from worker.engine.echo import EchoEngine, measured
+from worker.engine.echo import EchoEngine
+from worker.engine.echo_words import measured
 from worker.engine.protocol import (
     Completed,
     Embedded,

@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.collector import Collector, completed, outcomes, request
 from tests.support.measured import embedding_of, measured, score_of
-from worker.engine.echo import DIMENSIONS, EchoEngine
+from worker.engine.echo import EchoEngine
+from worker.engine.echo_words import DIMENSIONS
 from worker.engine.protocol import (
     Cancelled,
     Completed,

@@ -129,9 +129,7 @@ def test_given_a_kv_cache_too_small_for_all_when_running_then_the_text_is_the_sa
     backend: Any = None
     tight = TransformersEngine(EngineConfig(str(checkpoint(kind)), "cpu", "float32"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "worker.engine.transformers.memory.limits", lambda *_: tight_limits(pages=20)
-        )
+        patch.setattr("worker.engine.transformers.memory.limits", lambda *_: tight_limits(pages=20))
         info = tight.start()
     backend = tight._running.backend
     assert backend.kv_tokens == info.kv_tokens
@@ -150,9 +148,7 @@ def test_given_a_prompt_larger_than_the_kv_cache_when_submitted_then_it_fails_by
     checkpoint: Checkpoint,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "worker.engine.transformers.memory.limits", lambda *_: tight_limits(pages=4)
-        )
+        patch.setattr("worker.engine.transformers.memory.limits", lambda *_: tight_limits(pages=4))
         engine = started(str(checkpoint("gpt2")), "continuous")
     failed = outcomes(engine, [request("a", "word " * 30)])["a"]
     cut = completed(engine, [request("b", "word", max_tokens=200, ignore_eos=True)])["b"]

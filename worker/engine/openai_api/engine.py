@@ -36,6 +36,7 @@ from worker.engine.protocol import (
     Outcome,
     Request,
 )
+from worker.engine.telling import tell
 
 _log = logging.getLogger(__name__)
 
@@ -61,11 +62,7 @@ class _Job:
         return sum(len(reply.choices) for reply in self.replies)
 
     def answer(self, outcome: Outcome) -> None:
-        """Never raises: a caller's error must not stop the loop that answers the others."""
-        try:
-            self.on_done(self.request.id, outcome)
-        except Exception:  # noqa: BLE001 - whatever it is, it is not ours to die of
-            _log.exception("a caller failed on its answer", extra={"action": "answer_failed"})
+        tell(self.on_done, self.request.id, outcome)
 
 
 class OpenAIEngine:

@@ -32,6 +32,7 @@ from worker.engine.shared.backend import Backend, MeasuringBackend
 from worker.engine.shared.continuation import STRUCTURE_ERROR, Continuation
 from worker.engine.shared.prompt import Prompt, Prompter
 from worker.engine.stopping import cut_at_stop
+from worker.engine.telling import tell
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +49,7 @@ class _Job:
     left: int
 
     def answer(self, outcome: Outcome) -> None:
-        """Never raises: a caller's error must not stop the thread that answers the others."""
-        try:
-            self.on_done(self.request.id, outcome)
-        except Exception:  # noqa: BLE001 - whatever it is, it is not ours to die of
-            _log.exception("a caller failed on its answer", extra={"action": "answer_failed"})
+        tell(self.on_done, self.request.id, outcome)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from worker.engine.protocol import Cancelled, EngineConfig, Failed, Measurement,
 from worker.engine.shared.apart import apart
 from worker.engine.shared.backend import Progress
 from worker.engine.shared.prompt import Prompter
+from worker.engine.telling import tell
 from worker.engine.transformers import memory, scoring
 from worker.engine.transformers.body import Body
 from worker.engine.transformers.loading import LoadedModel
@@ -100,16 +101,13 @@ class Measurer:
         return None
 
     def _answer(self, one: Measuring, outcome: Outcome) -> None:
-        """Once; never raises, as a caller's error must not stop the others."""
+        """Once."""
         with self._changed:
             if one.dropped:
                 return
             one.dropped = True
             del self._open[one.request.id]
-        try:
-            one.on_done(one.request.id, outcome)
-        except Exception:  # noqa: BLE001 - whatever it is, it is not ours to die of
-            _log.exception("a caller failed on its answer", extra={"action": "answer_failed"})
+        tell(one.on_done, one.request.id, outcome)
 
     def _run(self) -> None:
         while batch := self._next_batch():

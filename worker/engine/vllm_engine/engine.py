@@ -31,6 +31,7 @@ from worker.engine.protocol import (
 )
 from worker.engine.room import room, strange_stop
 from worker.engine.shared.prompt import Prompt
+from worker.engine.telling import tell
 from worker.engine.vllm_engine import loading, sampling
 from worker.engine.vllm_engine.runner import Runner
 from worker.engine.vllm_engine.settings import Options
@@ -55,11 +56,7 @@ class _Job:
     task: asyncio.Task[None] | None = None
 
     def answer(self, outcome: Outcome) -> None:
-        """Never raises: a caller's error must not stop the thread that answers the others."""
-        try:
-            self.on_done(self.request.id, outcome)
-        except Exception:  # noqa: BLE001 - whatever it is, it is not ours to die of
-            _log.exception("a caller failed on its answer", extra={"action": "answer_failed"})
+        tell(self.on_done, self.request.id, outcome)
 
 
 @dataclass(frozen=True, slots=True)
