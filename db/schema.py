@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.types import JSON
 
 #: Alembic revisions, oldest first. The last one is what this program reads and writes.
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 
 metadata = MetaData(
     naming_convention={
@@ -135,6 +135,10 @@ results = Table(
     Column("logprob", Double),
     #: Of an embedding: as `db.vectors` packs it.
     Column("embedding", LargeBinary),
+    #: What a reasoning model thought before its text; NULL: it did not, or does not mark it.
+    Column("reasoning", Text),
+    #: JSON list of the calls that the answer asks for, as OpenAI writes them; NULL: none.
+    Column("tool_calls", Text),
 )
 
 attempts = Table(
@@ -149,6 +153,10 @@ attempts = Table(
     Column("ended_at", Double, nullable=False),
     Column("error_code", String(64), nullable=False),
     Column("error_message", Text, nullable=False),
+    #: Of an answer that was not good enough: JSON of what it was drawn with (seed and parameters),
+    #: and JSON list of its samples. NULL: there was no answer.
+    Column("params", Text),
+    Column("samples", Text),
     Index("ix_attempts_batch_id", "batch_id", "line"),
 )
 
@@ -175,6 +183,8 @@ workers = Table(
     Column("weights", String(64)),
     #: SHA-256 over the files of tokenizer and chat template; NULL: not known.
     Column("tokenizer", String(64)),
+    #: JSON: name -> digest of each LoRA adapter that is loaded beside the model; NULL: none.
+    Column("adapters", Text),
     Column("parameters", BigInteger, nullable=False),
     Column("kv_tokens", BigInteger),
     Column("context_length", BigInteger),

@@ -15,14 +15,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import delete, insert, inspect, text
 
 from db.database import Database
 from db.errors import SchemaMismatch
 from db.migrate import alembic_config, ready, upgrade
 from db.modes import Mode
 from db.queries import batches
-from db.schema import REVISIONS, metadata
+from db.schema import REVISIONS, metadata, results
 from db.settings import Settings
 from tests.support.crowd import at_once
 from tests.support.processes import environment
@@ -301,3 +301,21 @@ def test_given_an_upgraded_database_when_taken_back_then_only_generated_text_is_
         migrate(database, command.downgrade, "0003")
     assert database.revision() == HEAD
     ready(database)
+
+
+def test_given_an_answer_with_reasoning_when_taken_back_then_it_is_not_lost(
+    database: Database,
+) -> None:
+    with database.write() as connection:
+        connection.execute(
+            insert(results).values(
+                batch_id=1, line=1, sample=0, text="4", completion_tokens=3, reasoning="2+2"
+            )
+        )
+    with pytest.raises(RuntimeError, match="results have reasoning, which would be lost"):
+        migrate(database, command.downgrade, "0004")
+    assert database.revision() == HEAD
+    with database.write() as connection:
+        connection.execute(delete(results))
+    migrate(database, command.downgrade, "0004")
+    assert upgrade(database) == ("0004", HEAD)
