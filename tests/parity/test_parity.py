@@ -15,6 +15,7 @@ from db.sampling import SamplingParams
 from tests.support import decode_reference
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, request
+from tests.support.gpu import skip_without
 from tests.support.tiny_models import Kind
 from worker.engine.protocol import Completed, Engine, EngineConfig, Request
 from worker.engine.registry import create
@@ -104,8 +105,7 @@ WAYS = [
 @pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
 def subject(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Iterator[Subject]:
     way: Way = request.param
-    if way.device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU here")
+    skip_without(way.device)
     folder = str(checkpoint(way.kind))
     config = EngineConfig(
         folder, way.device, "float32", max_batch_tokens=way.max_batch_tokens, options=way.options

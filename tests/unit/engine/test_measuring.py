@@ -15,6 +15,7 @@ import torch
 from db.modes import EmbedParams, ScoreParams
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import Collector, completed, request
+from tests.support.gpu import skip_without
 from tests.support.measured import Reference, embedding_of, measured, score_of
 from tests.support.tiny_models import CONTEXT_LENGTH
 from worker.engine.protocol import (
@@ -38,12 +39,15 @@ TEXTS = [
 ]
 COMPLETIONS = [" that grinds", " all day long, every day of the year", " x", " Das Haus ist gross"]
 
-KINDS = ["gpt2-continuous", "gemma3-continuous", "gpt2-static", "gemma3-static", "mamba", "t5"]
+KINDS = [
+    *("gpt2-continuous", "gemma3-continuous", "gpt2-static", "gemma3-static", "mamba", "t5"),
+    *("gpt2-continuous-cuda", "gemma3-continuous-cuda", "gemma3-static-cuda", "t5--cuda"),
+]
 
 
-def started(folder: Path, batching: str = "auto", **config: Any) -> TransformersEngine:
+def started(folder: Path, batching: str = "auto", device: str = "cpu") -> TransformersEngine:
     engine = TransformersEngine(
-        EngineConfig(str(folder), "cpu", "float32", options={"batching": batching}, **config)
+        EngineConfig(str(folder), device, "float32", options={"batching": batching})
     )
     engine.start()
     return engine
@@ -53,9 +57,11 @@ def started(folder: Path, batching: str = "auto", **config: Any) -> Transformers
 def pair(
     request: pytest.FixtureRequest, checkpoint: Checkpoint
 ) -> Iterator[tuple[TransformersEngine, Reference]]:
-    kind, _, batching = request.param.partition("-")
+    words: list[Any] = [*request.param.split("-"), "", ""]
+    kind, batching, device = words[:3]
+    skip_without(device)
     folder = checkpoint(kind)
-    engine = started(folder, batching or "auto")
+    engine = started(folder, batching or "auto", device or "cpu")
     yield engine, Reference(folder)
     engine.close()
 

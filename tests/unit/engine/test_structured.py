@@ -15,6 +15,7 @@ import pytest
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, outcomes, request
 from tests.support.collector import request as make
+from tests.support.gpu import skip_without
 from tests.support.openai_servers import VLLM_PYTHON, vllm_serve
 from worker.engine.protocol import Completed, Engine, EngineConfig, Failed
 from worker.engine.registry import create
@@ -39,6 +40,7 @@ def schema(wanted: dict[str, Any]) -> dict[str, Any]:
 
 SORTS = [
     *("gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5"),
+    *("gpt2-continuous-cuda", "gemma3-continuous-cuda", "gpt2-static-cuda"),
     # Where they are installed.
     *("gpt2-keras", "gpt2-vllm", "gemma3-served"),
 ]
@@ -50,7 +52,9 @@ def engine(
     checkpoint: Checkpoint,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Engine]:
-    kind, _, way = request.param.partition("-")
+    words: list[Any] = [*request.param.split("-"), "", ""]
+    kind, way, device = words[:3]
+    skip_without(device)
     with ExitStack() as resources:
         if way == "keras":
             pytest.importorskip("keras_hub", exc_type=ImportError)
@@ -69,7 +73,8 @@ def engine(
             engine = create("openai", EngineConfig(model, options=options))
         else:
             options = {"batching": way or "auto"}
-            config = EngineConfig(str(checkpoint(kind)), "cpu", "float32", options=options)
+            folder = str(checkpoint(kind))
+            config = EngineConfig(folder, device or "cpu", "float32", options=options)
             engine = create("transformers", config)
         engine.start()
         yield engine
