@@ -1,9 +1,10 @@
 # syntax=docker/dockerfile:1
 #
-# Three images:
-#   producer    submits, watches, exports, migrates; no torch
-#   worker-cpu  one loaded model on the CPU
-#   worker-gpu  the same with CUDA, for the NVIDIA container runtime
+# Four images:
+#   producer       submits, watches, exports, migrates; no torch
+#   worker-cpu     one loaded model on the CPU
+#   worker-gpu     the same with CUDA, for the NVIDIA container runtime
+#   worker-hosted  a model behind an OpenAI-compatible endpoint; no torch
 #
 #   docker build --target worker-gpu -t promptmill-worker-gpu .
 
@@ -55,6 +56,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip install $PIP_FLAGS -c constraints.txt '.[worker]'
 RUN --mount=from=wheel,source=/wheel,target=/wheel pip install --no-deps --force-reinstall /wheel/*
 
+FROM build AS build-worker-hosted
+ARG PIP_FLAGS=""
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install $PIP_FLAGS -c constraints.txt '.[openai]'
+RUN --mount=from=wheel,source=/wheel,target=/wheel pip install --no-deps --force-reinstall /wheel/*
+
 
 FROM base AS producer
 COPY --from=build-producer /opt/promptmill /opt/promptmill
@@ -70,3 +77,8 @@ FROM base AS worker-gpu
 COPY --from=build-worker-gpu /opt/promptmill /opt/promptmill
 USER promptmill
 CMD ["worker", "--gpus", "all"]
+
+FROM base AS worker-hosted
+COPY --from=build-worker-hosted /opt/promptmill /opt/promptmill
+USER promptmill
+CMD ["worker", "--engine", "openai"]

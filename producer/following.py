@@ -14,9 +14,20 @@ if TYPE_CHECKING:
 
 
 def follow(client: Client, batch: Batch, *, poll: float = 0.5) -> Batch:
-    """Block until the batch is finished; it. Says so where nobody serves its model yet."""
-    if not batch.finished and not any(one.queue == batch.queue for one in client.workers()):
-        note(f"no worker serves it yet; start one: promptmill worker --model {batch.model}")
+    """Block until the batch is finished; it. Says so where nobody serves its model yet.
+
+    Ctrl-C ends the waiting alone, and says that too.
+    """
+    try:
+        if not batch.finished and not any(one.queue == batch.queue for one in client.workers()):
+            note(f"no worker serves it yet; start one: promptmill worker --model {batch.model}")
+        return _followed(client, batch, poll)
+    except KeyboardInterrupt:
+        note(f"{batch.id} goes on without you; 'promptmill watch {batch.id}' follows it again")
+        raise
+
+
+def _followed(client: Client, batch: Batch, poll: float) -> Batch:
     pauses = Pauses()
     with BatchProgress(batch) as progress:
 

@@ -194,8 +194,9 @@ def _only_batch(database: Database, settings: Settings) -> int | None:
 def ready_line(info: EngineInfo, queue: str) -> str:
     """One honest line: what was loaded, where, and what it may hold."""
     kv_cache = "unbounded" if info.kv_tokens is None else f"{info.kv_tokens:,} tokens"
+    size = f" ({_count(info.parameters)} parameters)" if info.parameters else ""
     return (
-        f"ready: {info.model} ({_count(info.parameters)} parameters) on {info.device}, "
+        f"ready: {info.model}{size} on {info.device}, "
         f"{info.dtype}, KV cache {kv_cache}, {info.capacity} at once, queue {queue}"
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from db.states import BatchState, JobState
 from tests.acceptance.mill import Mill, echoing, pid_of
 from tests.support.processes import eventually
@@ -129,3 +131,18 @@ def test_given_no_worker_for_a_model_when_one_starts_then_its_waiting_batch_runs
     assert pid_of(told["name"]) == str(worker.process.pid)
     worker.kill()
     eventually(lambda: not mill.client.workers(), what="it is missed")
+
+
+def test_given_ctrl_c_when_a_batch_is_watched_then_it_says_that_the_batch_goes_on(
+    mill: Mill,
+) -> None:
+    batch = mill.submit(3)
+    watching = mill.background("watch", batch)
+    assert watching.stderr is not None
+    assert "no worker serves it yet" in watching.stderr.readline()
+    watching.send_signal(signal.SIGINT)
+    _, said = watching.communicate(timeout=30)
+    assert watching.returncode == 128 + signal.SIGINT
+    assert f"{batch} goes on without you; 'promptmill watch {batch}' follows it again" in said
+    mill.worker()
+    assert mill.finished(batch).succeeded == 3

@@ -23,7 +23,7 @@ STAGES = dockerfile.stages((ROOT / "Dockerfile").read_text("utf-8"))
 ENV_EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
 
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
-WORKERS = ["worker", "worker-gpu"]
+WORKERS = ["worker", "worker-gpu", "worker-hosted"]
 #: They end by themselves, so there is no health to check.
 ONE_SHOT = {"migrate", "producer"}
 
@@ -40,7 +40,7 @@ def seconds(duration: str) -> int:
 
 
 def test_every_image_of_ours_is_a_stage_that_starts_promptmill() -> None:
-    assert {"producer", "worker-cpu", "worker-gpu"} <= set(STAGES)
+    assert {"producer", "worker-cpu", "worker-gpu", "worker-hosted"} <= set(STAGES)
     for name in OURS:
         target = SERVICES[name]["build"]["target"]
         assert dockerfile.inherited(STAGES, target, "ENTRYPOINT") == ["promptmill"], name
@@ -51,7 +51,7 @@ def test_every_command_of_a_service_is_one_that_the_program_takes(name: str) -> 
     parse(SERVICES[name]["command"])
 
 
-@pytest.mark.parametrize("stage", ["worker-cpu", "worker-gpu"])
+@pytest.mark.parametrize("stage", ["worker-cpu", "worker-gpu", "worker-hosted"])
 def test_every_default_command_of_an_image_is_one_that_the_program_takes(stage: str) -> None:
     parse(dockerfile.inherited(STAGES, stage, "CMD"))
 
@@ -127,6 +127,7 @@ def test_workers_are_started_by_profile_and_the_rest_always() -> None:
         "migrate": [],
         "worker": ["cpu"],
         "worker-gpu": ["gpu"],
+        "worker-hosted": ["hosted"],
         "producer": ["tools"],
     }
 
@@ -168,7 +169,7 @@ def test_no_secret_has_a_value() -> None:
     assert not re.search(r"://\w*:(?!\$\{)[^@\s]+@", TEXT), "a literal password in a URL"
     for name in SERVICES:
         for variable, value in environment_of(name).items():
-            if re.search("PASSWORD|AUTH|TOKEN", variable):
+            if re.search("PASSWORD|AUTH|TOKEN|KEY$", variable):
                 assert value is None or value.startswith("${"), f"{name}: {variable}"
 
 
@@ -191,11 +192,18 @@ def test_the_images_copy_only_what_the_build_context_holds() -> None:
 
 
 def test_images_run_as_an_ordinary_user_with_the_versions_known_to_work() -> None:
-    for name in ("producer", "worker-cpu", "worker-gpu"):
+    for name in ("producer", "worker-cpu", "worker-gpu", "worker-hosted"):
         assert STAGES[name].values("USER") == ["promptmill"], name
     installs = [
         run for stage in STAGES.values() for run in stage.values("RUN") if "pip install" in run
     ]
-    assert len(installs) == 6
+    assert len(installs) == 8
     for run in installs:
         assert "-c constraints.txt" in run or "--no-deps" in run, run
+
+
+def test_the_worker_of_a_hosted_model_alone_gets_the_key_from_outside() -> None:
+    having = [name for name in SERVICES if "OPENAI_API_KEY" in environment_of(name)]
+    assert having == ["worker-hosted"]
+    assert environment_of("worker-hosted")["OPENAI_API_KEY"] is None
+    assert set(environment_of("worker")) < set(environment_of("worker-hosted"))

@@ -35,7 +35,12 @@ def test_given_an_engine_without_bounds_when_it_is_announced_then_the_line_says_
 
 @pytest.mark.parametrize(
     ("parameters", "shown"),
-    [(0, "0"), (999, "999"), (1_000, "1.0K"), (1_500_000, "1.5M"), (70_553_706_496, "70.6B")],
+    [(999, "999"), (1_000, "1.0K"), (1_500_000, "1.5M"), (70_553_706_496, "70.6B")],
 )
 def test_given_a_size_when_it_is_announced_then_it_is_readable(parameters: int, shown: str) -> None:
     assert f"({shown} parameters)" in ready_line(replace(INFO, parameters=parameters), "q")
+
+
+def test_given_a_model_elsewhere_when_it_is_announced_then_no_size_is_made_up() -> None:
+    line = ready_line(replace(INFO, parameters=0, device="api.openai.com"), "q")
+    assert line.startswith("ready: openai-community/gpt2 on api.openai.com, ")
