@@ -65,13 +65,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One time that a job was tried and failed. Times are unix seconds."""
+    """One time that a job failed, or that its answer did not do. Times are unix seconds."""
 
     worker: str | None
     started_at: float | None
     ended_at: float
     error_code: str
     error_message: str
+    #: Of a job that may ask again: `seed` and `max_tokens` of this try.
+    params: Mapping[str, Any] | None = None
+    #: The answer that did not do: of each sample `text`, `finish_reason`, `completion_tokens`.
+    samples: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class Job:
     params: Mapping[str, Any] | None = None
     #: What its last attempt was made with; None: no worker has had it to its end.
     provenance: Provenance | None = None
-    #: Attempts that failed, oldest first.
+    #: Attempts that failed and answers that did not do, oldest first.
     history: Sequence[Attempt] = ()
 
 

@@ -14,11 +14,19 @@ import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, overload
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from db.errors import ParameterError
 from db.modes import EmbedParams, Mode, ScoreParams
 from db.structure import Structure, compiled, structure
+from db.validity import checker
 
 #: Other people's names for our parameters.
 ALIASES: dict[str, str] = {
@@ -34,6 +42,9 @@ StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 ChoiceText = Annotated[str, Field(min_length=1, max_length=10_000)]
 TokenId = Annotated[int, Field(ge=0, strict=True)]
 
+
+#: Validation context of a batch's defaults: what a line may still complete is not asked yet.
+_DEFAULTS = {"defaults": True}
 
 _TEXTS = frozenset({"regex", "grammar"})
 _LISTS = (("stop", "strings"), ("stop_token_ids", "whole numbers"), ("choice", "strings"))
@@ -83,6 +94,10 @@ class SamplingParams(BaseModel):
     choice: Annotated[tuple[ChoiceText, ...], Field(min_length=1, max_length=10_000)] | None = None
     #: The text follows this grammar, in Lark's notation or llama.cpp's GBNF.
     grammar: Annotated[str, Field(min_length=1, max_length=1_000_000)] | None = None
+    #: Ask again where a text was cut at its limit, with twice the limit each time, up to this.
+    retry_max_tokens: Annotated[int, Field(ge=2)] | None = None
+    #: Ask again, so many times at most and each with a new seed, where a text breaks its structure.
+    retry_invalid: Annotated[int, Field(ge=1, le=10)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -104,7 +119,7 @@ class SamplingParams(BaseModel):
         return values
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self, info: ValidationInfo) -> Self:
         if self.max_tokens is not None and self.max_length is not None:
             raise ValueError("give max_tokens or max_length, not both")
         if self.top_logprobs is not None and not self.wants_logprobs:
@@ -112,7 +127,31 @@ class SamplingParams(BaseModel):
         wanted = self.structure
         if wanted is not None:
             compiled(wanted)
+        if self.retry_invalid is not None and wanted is not None:
+            checker(wanted)
+        if info.context != _DEFAULTS:
+            self._check_retries()
         return self
+
+    def _check_retries(self) -> None:
+        """What of it a line decides. Raises ValueError."""
+        bound, limit = self.retry_max_tokens, self.max_tokens or DEFAULT_MAX_TOKENS
+        if bound is not None and self.max_length is not None:
+            raise ValueError("retry_max_tokens goes with max_tokens: leave max_length out")
+        if bound is not None and bound <= limit:
+            raise ValueError(
+                f"retry_max_tokens ({bound}) is not above max_tokens ({limit}): raise it or leave "
+                "it out"
+            )
+        if self.retry_invalid is not None and self.structure is None:
+            raise ValueError(
+                "retry_invalid needs a structure: give response_format, regex, choice or grammar"
+            )
+        if self.retry_invalid is not None and self.echo:
+            raise ValueError(
+                "give retry_invalid or echo, not both: with the prompt before it, no text is of "
+                "its structure"
+            )
 
     @property
     def structure(self) -> Structure | None:
@@ -169,6 +208,7 @@ def normalise(
     """The given overrides under their own names, validated together with `defaults`.
 
     Only what was given is returned, so that overrides can be merged; null means "not given".
+    `defaults` of None: these are a batch's own, which lines may still complete.
     Raises ParameterError, naming the parameter, what is wrong, and for an unknown one the
     nearest valid name.
     """
@@ -184,7 +224,8 @@ def normalise(
         renamed[own] = value
     if not renamed:
         return {}
-    params = _validate(_merged(defaults or {}, renamed), mode)
+    context = _DEFAULTS if defaults is None else None
+    params = _validate(_merged(defaults or {}, renamed), mode, context)
     return params.model_dump(include=set(renamed), mode="json")
 
 
@@ -221,6 +262,14 @@ def seed_of(batch_uid: str, line: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def seed_of_try(seed: int, number: int) -> int:
+    """The seed of a job's new try number 1, 2, …, made of its first one; 0 is that one itself."""
+    if number == 0:
+        return seed
+    digest = hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
 def parse_assignment(text: str) -> tuple[str, Any]:
     """`key=value` from a command line; the value is JSON where it is JSON, else a string.
 
@@ -254,9 +303,11 @@ def _aliases(mode: Mode) -> Mapping[str, str]:
     return ALIASES if mode is Mode.GENERATE else {}
 
 
-def _validate(values: Mapping[str, Any], mode: Mode) -> Params:
+def _validate(
+    values: Mapping[str, Any], mode: Mode, context: dict[str, bool] | None = None
+) -> Params:
     try:
-        return MODELS[mode].model_validate(values)
+        return MODELS[mode].model_validate(values, context=context)
     except ValidationError as error:
         raise ParameterError(_describe(error)) from None
 

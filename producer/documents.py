@@ -64,6 +64,8 @@ def job_document(job: Job) -> dict[str, Any]:
                 "started_at": iso(attempt.started_at),
                 "ended_at": iso(attempt.ended_at),
                 "error": {"code": attempt.error_code, "message": attempt.error_message},
+                "params": attempt.params,
+                "samples": attempt.samples,
             }
             for attempt in job.history
         ],

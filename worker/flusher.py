@@ -204,6 +204,8 @@ def _unstorable(outcome: JobOutcome, error: ValueRefused) -> JobOutcome:
         samples=(),
         error_code="unstorable_result",
         error_message=storable(error.message),
+        # Nobody knows which of the texts it is.
+        tries=tuple(one._replace(samples=None) for one in outcome.tries),
     )
 
 

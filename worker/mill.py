@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
@@ -25,11 +25,13 @@ from db.queries.outcomes import JobOutcome
 from db.records import Claim, ClaimedJob
 from db.settings import Settings
 from db.states import JobState
+from worker.asking import ask, surprise
 from worker.engine.parameters import refused_mode
 from worker.engine.protocol import Engine, Failed, MeasuringEngine, Outcome, Request
 from worker.flusher import Flusher
 from worker.requests import to_outcome, to_request
 from worker.run import Ending, Run
+from worker.second_tries import Kept
 
 logger = logging.getLogger(__name__)
 
@@ -268,8 +270,8 @@ class Mill:
             self._close(run, Ending.WRITTEN)
             return
 
-        def on_done(request_id: str, outcome: Outcome) -> None:
-            self._persist(run, request_id, outcome)
+        def on_done(request_id: str, outcome: Outcome, tries: Sequence[Kept] = ()) -> None:
+            self._persist(run, request_id, outcome, tries)
 
         for job in run.claim.jobs:
             request_id = run.request_id(job.line)
@@ -278,20 +280,20 @@ class Mill:
                 if isinstance(request, Failed):
                     on_done(request_id, request)
                 elif isinstance(request, Request):
-                    self._engine.submit(request, on_done)
+                    ask(self._engine, self._settings.engine, request, on_done, run)
                 elif isinstance(self._engine, MeasuringEngine):
                     self._engine.measure(request, on_done)
                 else:
                     on_done(request_id, refused_mode(self._settings.engine, run.claim.mode))
             except Exception as error:
                 logger.exception("a request could not be made", extra={"action": "surprise"})
-                on_done(request_id, _surprise(error))
+                on_done(request_id, surprise(error))
 
-    def _persist(self, run: Run, request_id: str, outcome: Outcome) -> None:
+    def _persist(self, run: Run, request_id: str, outcome: Outcome, tries: Sequence[Kept]) -> None:
         job = run.answered(request_id)
         if job is None:
             return
-        stored = self._stored(run, job, outcome)
+        stored = self._stored(run, job, outcome, tries)
         if stored is None:
             run.cut_short = True
         else:
@@ -303,13 +305,15 @@ class Mill:
             self._close(run, Ending.WRITTEN)
         self._wake()
 
-    def _stored(self, run: Run, job: ClaimedJob, outcome: Outcome) -> JobOutcome | None:
+    def _stored(
+        self, run: Run, job: ClaimedJob, outcome: Outcome, tries: Sequence[Kept]
+    ) -> JobOutcome | None:
         limit = self._settings.max_attempts
         try:
-            return to_outcome(run, job, outcome, max_attempts=limit)
+            return to_outcome(run, job, outcome, max_attempts=limit, tries=tries)
         except Exception as error:
             logger.exception("an answer could not be read", extra={"action": "surprise"})
-            return to_outcome(run, job, _surprise(error), max_attempts=limit)
+            return to_outcome(run, job, surprise(error), max_attempts=limit)
 
     def _close(self, run: Run, ending: Ending) -> None:
         run.closing = True
@@ -341,7 +345,3 @@ def _report(run: Run, stored: JobOutcome) -> None:
         stored.error_message,
         extra={"action": "job_retries" if again else "job_fails", "code": stored.error_code},
     )
-
-
-def _surprise(error: Exception) -> Failed:
-    return Failed("internal_error", f"{type(error).__name__}: {error}", retriable=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +20,7 @@ from db.errors import PromptmillError, UsageError
 from db.records import Provenance
 from db.sampling import SamplingParams
 from db.settings import Settings, settings
+from worker.asking import ask
 from worker.engine.protocol import Completed, Engine, EngineInfo, Failed, Outcome, Request
 from worker.engine.registry import create
 from worker.fingerprint import Fingerprint
@@ -27,6 +28,7 @@ from worker.logs import configure
 from worker.parent import leave_with_parent
 from worker.process import engine_config
 from worker.requests import storable
+from worker.second_tries import Kept
 
 
 def main() -> int:
@@ -60,7 +62,7 @@ def replay(config: Settings, order: Mapping[str, Any]) -> dict[str, Any]:
         info = engine.start()
         fingerprint = Fingerprint(info.folder, config.home / "digests")
         _check_revision(info, order["revision"])
-        outcome = _ask(engine, _request(order))
+        outcome = _ask(engine, config.engine, _request(order))
         made = asdict(_provenance(info, fingerprint))
     finally:
         engine.close()
@@ -93,15 +95,25 @@ def _request(order: Mapping[str, Any]) -> Request:
     )
 
 
-def _ask(engine: Engine, request: Request) -> Outcome:
+class _Patient:
+    """It waits for every answer."""
+
+    over = False
+
+    def replaced(self, _old: str, _new: str) -> bool:
+        return True
+
+
+def _ask(engine: Engine, name: str, request: Request) -> Outcome:
+    """With all its tries, as a worker asks."""
     answered = threading.Event()
     outcomes: list[Outcome] = []
 
-    def on_done(_id: str, outcome: Outcome) -> None:
+    def on_end(_id: str, outcome: Outcome, _tries: Sequence[Kept]) -> None:
         outcomes.append(outcome)
         answered.set()
 
-    engine.submit(request, on_done)
+    ask(engine, name, request, on_end, _Patient())
     answered.wait()
     return outcomes[0]
 

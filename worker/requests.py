@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from db.errors import ParameterError
 from db.modes import EmbedParams, ScoreParams
-from db.queries.outcomes import JobOutcome, SampleRow
+from db.queries.outcomes import JobOutcome, SampleRow, Try
 from db.records import ClaimedJob
-from db.sampling import SamplingParams, seed_of
+from db.sampling import DEFAULT_MAX_TOKENS, SamplingParams, seed_of
 from db.states import JobState
 from db.vectors import pack
 from worker.engine.protocol import (
@@ -27,6 +28,7 @@ from worker.engine.protocol import (
     TokenLogprob,
 )
 from worker.run import Run
+from worker.second_tries import Kept, Tried
 
 
 def to_request(run: Run, job: ClaimedJob) -> Request | Measurement | Failed:
@@ -66,11 +68,17 @@ def _measurement(
 
 
 def to_outcome(
-    run: Run, job: ClaimedJob, outcome: Outcome, *, max_attempts: int
+    run: Run,
+    job: ClaimedJob,
+    outcome: Outcome,
+    *,
+    max_attempts: int,
+    tries: Sequence[Kept] = (),
 ) -> JobOutcome | None:
     """What to store; None for a cancelled request: its job is still open.
 
-    A failure that may pass another time queues the job again, until its attempts are spent.
+    `tries`: what came before the outcome, for the job's history. A failure that may pass another
+    time queues the job again, until its attempts are spent.
     """
     if isinstance(outcome, Cancelled):
         return None
@@ -84,6 +92,7 @@ def to_outcome(
             started_at=outcome.started_at + run.clock_offset,
             prompt_tokens=outcome.prompt_tokens,
             samples=_rows(outcome),
+            tries=_tries(run, tries),
         )
     again = outcome.retriable and job.attempts + 1 < max_attempts
     return JobOutcome(
@@ -94,6 +103,35 @@ def to_outcome(
         state=JobState.QUEUED if again else JobState.FAILED,
         error_code=outcome.code,
         error_message=storable(outcome.message),
+        tries=_tries(run, tries),
+    )
+
+
+def _tries(run: Run, kept: Sequence[Kept]) -> tuple[Try, ...]:
+    return tuple(_try(run, *one) for one in kept)
+
+
+def _try(run: Run, tried: Tried, code: str, message: str) -> Try:
+    outcome, request = tried.outcome, tried.request
+    samples = [
+        {
+            "text": storable(sample.text),
+            "finish_reason": sample.finish_reason,
+            "completion_tokens": sample.completion_tokens,
+        }
+        for sample in tried.samples
+    ]
+    drawn: dict[str, int] = {"seed": request.seed}
+    if request.params.max_length is None:
+        drawn["max_tokens"] = request.params.max_tokens or DEFAULT_MAX_TOKENS
+    answer = outcome if isinstance(outcome, Completed) else None
+    return Try(
+        started_at=answer.started_at + run.clock_offset if answer else None,
+        ended_at=tried.ended_at + run.clock_offset,
+        error_code=code,
+        error_message=storable(message),
+        params=orjson.dumps(drawn).decode(),
+        samples=orjson.dumps(samples).decode() if answer else None,
     )
 
 

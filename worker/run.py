@@ -70,6 +70,19 @@ class Run:
         with self._lock:
             return list(self._open)
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or its end is on its way."""
+        return self.ending is not None or self.closing
+
+    def replaced(self, old: str, new: str) -> bool:
+        """The job of request `old` is asked again as `new`; False: not any more."""
+        with self._lock:
+            if self.over or old not in self._open:
+                return False
+            self._open[new] = self._open.pop(old)
+            return True
+
     def answered(self, request_id: str) -> ClaimedJob | None:
         """Strike a job off; None where it was off already, or the run has ended."""
         with self._lock:

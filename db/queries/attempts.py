@@ -1,11 +1,12 @@
-"""The history of attempts that failed: what a job's last error alone would not tell."""
+"""The history of attempts that failed, and of answers that were not good enough."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, literal, select
+import orjson
+from sqlalchemy import Connection, bindparam, func, insert, literal, select
 
 from db.clock import db_now
 from db.database import AnyRow
@@ -16,9 +17,18 @@ from db.states import JobState
 
 
 def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Note attempts that have just failed: batch_id, line, worker_id, started_at, error_*."""
-    if rows:
-        connection.execute(insert(attempts).values(ended_at=db_now()), rows)
+    """Note attempts: batch_id, line, worker_id, started_at, ended_at, error_*, params, samples.
+
+    `ended_at` of None: it has just ended.
+    """
+    if not rows:
+        return
+    ended = func.coalesce(bindparam("ended", type_=attempts.c.ended_at.type), db_now())
+    given = [
+        {**{name: one[name] for name in one if name != "ended_at"}, "ended": one["ended_at"]}
+        for one in rows
+    ]
+    connection.execute(insert(attempts).values(ended_at=ended), given)
 
 
 def add_lost(connection: Connection, chunk: AnyRow, code: str, message: str) -> None:
@@ -37,7 +47,10 @@ def add_lost(connection: Connection, chunk: AnyRow, code: str, message: str) -> 
 
 
 def history(connection: Connection, batch: int, line: int) -> list[Attempt]:
-    """The failed attempts of a job, oldest first; by-hand retries do not clear it."""
+    """A job's attempts that failed and answers that did not do, oldest first.
+
+    By-hand retries do not clear it.
+    """
     found = connection.execute(
         select(
             workers.c.name.label("worker"),
@@ -45,9 +58,19 @@ def history(connection: Connection, batch: int, line: int) -> list[Attempt]:
             attempts.c.ended_at,
             attempts.c.error_code,
             attempts.c.error_message,
+            attempts.c.params,
+            attempts.c.samples,
         )
         .join(workers, workers.c.id == attempts.c.worker_id, isouter=True)
         .where(attempts.c.batch_id == batch, attempts.c.line == line)
         .order_by(attempts.c.id)
     )
-    return [Attempt(**row._asdict()) for row in found]
+    return [_attempt(row) for row in found]
+
+
+def _attempt(row: AnyRow) -> Attempt:
+    read = {
+        name: None if (text := getattr(row, name)) is None else orjson.loads(text)
+        for name in ("params", "samples")
+    }
+    return Attempt(**{**row._asdict(), **read})

@@ -30,6 +30,20 @@ class SampleRow(NamedTuple):
     embedding: bytes | None = None
 
 
+class Try(NamedTuple):
+    """An answer that was not good enough, or that there was none when it was asked for again."""
+
+    #: Unix seconds of the database's clock.
+    started_at: float | None
+    ended_at: float
+    error_code: str
+    error_message: str
+    #: JSON: what it was drawn with.
+    params: str
+    #: JSON list; None: there was no answer.
+    samples: str | None
+
+
 class JobOutcome(NamedTuple):
     """How one attempt of a job ended: succeeded, failed, or queued again with its error."""
 
@@ -43,6 +57,9 @@ class JobOutcome(NamedTuple):
     samples: tuple[SampleRow, ...] = ()
     error_code: str | None = None
     error_message: str | None = None
+    #: What came before the answer that is stored, oldest first; where the job fails for its last
+    #: one, that one too.
+    tries: tuple[Try, ...] = ()
 
     @property
     def completion_tokens(self) -> int:
@@ -61,7 +78,7 @@ def record(connection: Connection, outcomes: Sequence[JobOutcome], *, worker: in
     if not written:
         return 0
     bulk.insert_results(connection, [row for one in written for row in _results(one)])
-    attempts.add(connection, [_failure(one, worker) for one in written if one.error_code])
+    attempts.add(connection, [row for one in written for row in _history(one, worker)])
     _count(connection, written)
     return len(written)
 
@@ -110,15 +127,25 @@ def _attempt(outcome: JobOutcome) -> EndedAttempt:
     )
 
 
-def _failure(outcome: JobOutcome, worker: int) -> dict[str, Any]:
-    return {
-        "batch_id": outcome.batch,
-        "line": outcome.line,
-        "worker_id": worker,
-        "started_at": outcome.started_at,
-        "error_code": outcome.error_code,
-        "error_message": outcome.error_message or "",
-    }
+def _history(outcome: JobOutcome, worker: int) -> Iterator[dict[str, Any]]:
+    job = {"batch_id": outcome.batch, "line": outcome.line, "worker_id": worker}
+    for one in outcome.tries:
+        yield {**job, **one._asdict()}
+    if outcome.error_code and outcome.error_code != _last_error(outcome):
+        yield {
+            **job,
+            "started_at": outcome.started_at,
+            "ended_at": None,
+            "error_code": outcome.error_code,
+            "error_message": outcome.error_message or "",
+            "params": None,
+            "samples": None,
+        }
+
+
+def _last_error(outcome: JobOutcome) -> str | None:
+    """A job that fails for its last try has the try's error."""
+    return outcome.tries[-1].error_code if outcome.tries else None
 
 
 def _results(outcome: JobOutcome) -> Iterator[Result]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from db.modes import Mode
-from db.records import Batch, Job
+from db.records import Attempt, Batch, Job
 from producer.commands.options import complete_batches, json_option
 
 
@@ -76,6 +76,19 @@ def _origin(job: Job) -> list[tuple[str, object]]:
     ]
 
 
+def _show_attempt(attempt: Attempt) -> None:
+    from producer.display import clock, printable
+
+    where = f" on {attempt.worker}" if attempt.worker else ""
+    error = printable(f"{attempt.error_code}: {attempt.error_message}")
+    what = "failed" if attempt.samples is None else "did not do"
+    drawn = ", ".join(f"{name}={value}" for name, value in (attempt.params or {}).items())
+    asked = f" ({drawn})" if drawn else ""
+    click.echo(f"{what}{where} at {clock(attempt.ended_at)}{asked}: {error}")
+    for sample in attempt.samples or ():
+        click.echo(f"    {sample['text']!r} ({sample['finish_reason']})")
+
+
 def _show_job(job: Job) -> None:
     from producer.display import clock, facts, measure, printable
 
@@ -94,9 +107,7 @@ def _show_job(job: Job) -> None:
         ]
     )
     for attempt in job.history:
-        where = f" on {attempt.worker}" if attempt.worker else ""
-        error = printable(f"{attempt.error_code}: {attempt.error_message}")
-        click.echo(f"failed{where} at {clock(attempt.ended_at)}: {error}")
+        _show_attempt(attempt)
     for sample in job.samples:
         if sample["text"] is None:
             found = [sample.get(name) for name in ("logprob", "perplexity", "embedding")]

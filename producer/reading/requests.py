@@ -19,7 +19,7 @@ import orjson
 
 from db.errors import ParameterError
 from db.modes import Mode
-from db.sampling import normalise
+from db.sampling import merge, normalise
 from producer.reading import openai_batch
 from producer.reading.chat import check_messages, check_tools
 from producer.reading.keys import NAMES, Names, check_parameter_name
@@ -59,25 +59,34 @@ class RequestParser:
         self._defaults = dict(defaults or {})
         self._max_prompt_bytes = max_prompt_bytes
         self._validated: dict[bytes, dict[str, Any]] = {}
+        #: Why a line without parameters of its own can't have the batch's; None: it can.
+        self._unfit = _unfit(self._defaults, mode)
 
     def parse(self, item: object, source: str, number: int, unit: str = "line") -> Line | BadLine:
         """A Line, or a BadLine that says why not; never raises for what `item` holds."""
-        if type(item) is dict and self.template is None and item.keys() <= _PLAIN_KEYS:
+        common = self.template is None and self._unfit is None
+        if type(item) is dict and common and item.keys() <= _PLAIN_KEYS:
             prompt, custom_id = item.get("prompt"), item.get("custom_id")
             if is_plain(prompt, self._max_prompt_bytes) and (
                 custom_id is None or is_plain(custom_id, MAX_CUSTOM_ID)
             ):
                 return Line(source, number, {"prompt": prompt}, custom_id)
         try:
-            if isinstance(item, Mapping):
-                return self._mapping(item, source, number)
-            if isinstance(item, str):
-                return Line(source, number, {"prompt": self._text(item)})
-            if isinstance(item, Flaw):
-                raise Refusal(item.reason)
-            raise Refusal(f"this is {kind(item)}: a request is text or an object")
+            line = self._line(item, source, number)
+            if self._unfit is not None and "params" not in line.request:
+                raise Refusal(self._unfit)
+            return line
         except Refusal as refusal:
             return BadLine(source, number, refusal.reason, _usable_id(item), unit)
+
+    def _line(self, item: object, source: str, number: int) -> Line:
+        if isinstance(item, Mapping):
+            return self._mapping(item, source, number)
+        if isinstance(item, str):
+            return Line(source, number, {"prompt": self._text(item)})
+        if isinstance(item, Flaw):
+            raise Refusal(item.reason)
+        raise Refusal(f"this is {kind(item)}: a request is text or an object")
 
     def _mapping(self, item: Mapping[str, Any], source: str, number: int) -> Line:
         custom_id = check_custom_id(item.get("custom_id"))
@@ -151,6 +160,14 @@ class RequestParser:
         for text in params.get("stop", ()):
             check_text(text, "parameter 'stop'")
         return params
+
+
+def _unfit(defaults: Mapping[str, Any], mode: Mode) -> str | None:
+    try:
+        merge(defaults, {}, mode)
+    except ParameterError as error:
+        return error.message
+    return None
 
 
 def _listed(keys: Sequence[str], between: str) -> str:

@@ -33,6 +33,7 @@ SUPPORT: dict[str, Support] = {
     },
     "echo": {
         **{name: what for name, what in _ALL.items() if name not in STRUCTURES},
+        "retry_invalid": "no effect: it takes no structure",
         "max_tokens": "yes; a token is a word",
         "max_length": "yes; a token is a word",
         "temperature": "0: begins with the first word; else with word number (seed + sample)",
@@ -42,7 +43,8 @@ SUPPORT: dict[str, Support] = {
         **dict.fromkeys(("top_k", "top_p", "min_p", "repetition_penalty"), _NO_CHOICE),
     },
     "openai": {
-        **dict.fromkeys(("max_tokens", "temperature", "top_p"), YES),
+        **dict.fromkeys(("max_tokens", "temperature", "top_p", "retry_max_tokens"), YES),
+        "retry_invalid": "yes; with `extensions=google` without another seed",
         "n": "yes; where one answer has fewer, the rest is asked for again",
         "stop": "yes; the first 4 end the text at the endpoint, all of them here",
         "seed": "passed on, its low 31 bits; refused with `extensions=google`",
