@@ -55,10 +55,18 @@ def a_mill(
     flush_interval: float = 0.02,
     lease: float = 600.0,
     only: int | None = None,
+    name: str = "echo",
 ) -> Iterator[Mill]:
-    """A mill that works, with a registered worker; stopped at the end, whatever it still holds."""
-    config = Settings(
-        model=MODEL, max_attempts=max_attempts, flush_interval=flush_interval, lease=lease
+    """A mill that works, with a registered worker; stopped at the end, whatever it still holds.
+
+    `name` is the engine's.
+    """
+    config = Settings().with_(
+        model=MODEL,
+        engine=name,
+        max_attempts=max_attempts,
+        flush_interval=flush_interval,
+        lease=lease,
     )
     made = engine or echo()
     made.start()
