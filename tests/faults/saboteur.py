@@ -25,6 +25,7 @@ MOMENTS = {
     "claiming": "db.queries.chunks:claim",
     "claimed": "worker.mill:Mill._generate",  # the claim is committed, nothing generated
     "generating": "worker.mill:Mill._persist",  # an answer comes, outside of any transaction
+    "asking again": "worker.asking:_Asking._submit",  # an answer did not do, outside of any, too
     "flushing": "db.queries.outcomes:record",
     "finishing": "db.queries.chunks:finish",
     "settling": "db.queries.outcomes:settle",

@@ -45,6 +45,8 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "choice": ([["a"], ["a", "b"]], ["a", [""], [1], []]),
     "grammar": (['start: "a"', 'root ::= "a"'], ["", 1]),
     "top_logprobs": ([], [-1, 21, 1.5, True]),
+    "retry_max_tokens": ([2, 10**6], [1, -1, 1.5, "200", True]),
+    "retry_invalid": ([1, 10], [0, 11, 1.5, "1", True]),
 }
 
 
@@ -124,6 +126,51 @@ def test_given_null_when_normalised_then_it_means_not_given() -> None:
     assert normalise({"temperature": None, "stop": None, "seed": None}) == {}
     assert normalise({"max_tokens": None, "max_new_tokens": 4}) == {"max_tokens": 4}
     assert merge({"temperature": 0.5}, normalise({"temperature": None})).temperature == 0.5
+
+
+@pytest.mark.parametrize(
+    ("defaults", "line", "said"),
+    [
+        (
+            {"retry_max_tokens": 100},
+            {},
+            r"retry_max_tokens \(100\) is not above max_tokens \(128\)",
+        ),
+        ({"retry_max_tokens": 100}, {"max_tokens": 50}, None),
+        ({"retry_max_tokens": 100}, {"max_tokens": 100}, "is not above"),
+        ({"retry_max_tokens": 200}, {"max_length": 50}, "leave max_length out"),
+        ({"retry_invalid": 2}, {}, "retry_invalid needs a structure"),
+        ({"retry_invalid": 2}, {"response_format": {"type": "text"}}, "needs a structure"),
+        ({"retry_invalid": 2}, {"choice": ["a", "b"]}, None),
+        ({"retry_invalid": 2, "choice": ["a"]}, {"echo": True}, "retry_invalid or echo, not both"),
+    ],
+)
+def test_given_second_tries_when_a_line_completes_them_then_what_is_in_force_must_fit(
+    defaults: dict[str, Any], line: dict[str, Any], said: str | None
+) -> None:
+    """A batch's defaults alone need not: each of its lines may have a structure of its own."""
+    assert normalise(defaults) == defaults
+    if said is None:
+        merge(defaults, normalise(line, defaults))
+        return
+    with pytest.raises(ParameterError, match=said):
+        merge(defaults, line)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": ".{0,3000}"},
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", "items": [{"type": "string"}]},
+    ],
+)
+def test_given_a_schema_that_can_not_be_checked_when_second_tries_need_it_then_it_is_refused(
+    schema: dict[str, Any],
+) -> None:
+    given = {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+    normalise(given)
+    with pytest.raises(ParameterError, match="retry_invalid: "):
+        normalise({**given, "retry_invalid": 1})
 
 
 def test_given_both_limits_in_one_place_when_normalised_then_that_is_refused() -> None:
