@@ -336,6 +336,7 @@ class Mill:
 
 def _report(run: Run, stored: JobOutcome) -> None:
     if stored.error_code is None:
+        _report_kept(run, stored)
         return
     again = stored.state is JobState.QUEUED
     logger.warning(
@@ -345,3 +346,16 @@ def _report(run: Run, stored: JobOutcome) -> None:
         stored.error_message,
         extra={"action": "job_retries" if again else "job_fails", "code": stored.error_code},
     )
+
+
+def _report_kept(run: Run, stored: JobOutcome) -> None:
+    """A later try that got no answer leaves the job with one that was cut."""
+    for one in stored.tries:
+        if one.samples is None:
+            logger.warning(
+                "job %s-%d keeps a text that was cut, as asking again failed: %s",
+                run.claim.batch_uid,
+                stored.line,
+                one.error_message,
+                extra={"action": "retry_fails", "code": one.error_code},
+            )

@@ -34,6 +34,7 @@ from worker.engine.protocol import (
     Failed,
     Measurement,
     MeasuringEngine,
+    Outcome,
     Scored,
 )
 from worker.engine.registry import create
@@ -232,6 +233,24 @@ def test_given_the_same_seed_when_repeated_then_the_text_is_the_same(engine: Eng
     other = completed(engine, [request("c", PROMPT, seed=6, n=2, temperature=1.0)])["c"]
     assert [one.text for one in again.samples] == [one.text for one in first.samples]
     assert [one.text for one in other.samples] != [one.text for one in first.samples]
+
+
+def test_given_an_answer_when_it_is_asked_again_at_once_then_both_are_answered(
+    engine: Engine,
+) -> None:
+    """As a worker does with an answer that will not do: from whichever thread tells it."""
+    collector = Collector()
+
+    def again(request_id: str, outcome: Outcome) -> None:
+        collector.on_done(request_id, outcome)
+        engine.submit(request(f"{request_id}#2", PROMPT, max_tokens=3), collector.on_done)
+
+    for number in range(3):
+        engine.submit(request(str(number), PROMPT, max_tokens=2), again)
+    answers = collector.wait(6)
+    assert sorted(answers) == sorted(str(n) + more for n in range(3) for more in ("", "#2"))
+    assert all(isinstance(one, Completed) for one in answers.values())
+    assert len(collector.answers) == 6
 
 
 def test_given_a_limit_when_reached_then_the_reason_is_length(engine: Engine) -> None:

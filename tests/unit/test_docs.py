@@ -314,12 +314,16 @@ def test_every_error_code_is_documented_and_whether_it_is_tried_again() -> None:
     codes, others = raised_codes()
     # Codes that pass through, and those that have a name in the code.
     passed = {"continuation.error", "loss.code", "outcome.code", "row.error_code"}
+    passed |= {"code", "INVALID_STRUCTURE"}
     assert others == passed
     from db.queries.jobs import INVALID
     from worker.engine.shared.continuation import NOT_FINITE_ERROR, STRUCTURE_ERROR
+    from worker.second_tries import INVALID_STRUCTURE, SURPLUS, TRUNCATED
 
     codes |= dict.fromkeys((INVALID, NOT_FINITE_ERROR, STRUCTURE_ERROR), "False")
-    documented = {names(row[0])[0]: row for row in rows(section(FORMATS, "## Error codes"))}
+    codes |= dict.fromkeys((INVALID_STRUCTURE, TRUNCATED, SURPLUS), "False")
+    table = rows(section(FORMATS, "## Error codes"))
+    documented = {name: row for row in table for name in names(row[0])}
     assert set(documented) == set(codes)
     for code, retriable in codes.items():
         again = {"True": "yes", "False": "no"}.get(retriable, "as asked")

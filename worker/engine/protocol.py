@@ -146,7 +146,8 @@ class Cancelled:
 
 Outcome = Completed | Scored | Embedded | Failed | Cancelled
 
-#: Called once a request with its id and outcome, from a thread of the engine's: return at once.
+#: Called once a request with its id and outcome, from a thread of the engine's: return at once. It
+#: may submit another request.
 OnDone = Callable[[str, Outcome], None]
 
 

@@ -128,7 +128,7 @@ def test_given_a_bound_when_the_text_is_longer_then_the_last_answer_is_stored_as
 
 
 def test_given_a_second_try_that_breaks_when_the_text_was_cut_then_it_is_kept_all_the_same(
-    database: Database,
+    database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     batch = a_batch(database, 1, prompts={1: LONG}, params=GROWS)
     broken = Second(lambda _: Failed("engine_error", "it broke", retriable=True))
@@ -141,6 +141,10 @@ def test_given_a_second_try_that_breaks_when_the_text_was_cut_then_it_is_kept_al
         ("engine_error", {"seed": seed_of(batch.id, 1), "max_tokens": 4}, []),
     ]
     assert job.history[0].samples is None
+    assert (
+        f"job {batch.id}-1 keeps a text that was cut, as asking again failed: it broke"
+        in caplog.text
+    )
     Snapshot.of(database).check()
 
 

@@ -258,3 +258,20 @@ def test_given_one_json_array_when_read_then_the_file_is_refused_with_a_way_out(
 ) -> None:
     with pytest.raises(InputError, match=r"prompts\.jsonl:2: this is one JSON array.*jq"):
         lines_of(file, '\n[{"prompt": "a"}]\n')
+
+
+def test_given_defaults_that_a_line_must_complete_when_read_then_one_that_does_not_is_bad(
+    file: Path,
+) -> None:
+    defaults = {"retry_invalid": 2, "retry_max_tokens": 100}
+    good = '{"prompt": "a", "choice": ["x"], "max_tokens": 50}'
+    content = "\n".join([good, '"a text"', '{"prompt": "b"}', '{"prompt": "c", "max_tokens": 50}'])
+    first, *rest = lines_of(file, content, defaults=defaults)
+    assert isinstance(first, Line)
+    reasons = [one.reason for one in rest if isinstance(one, BadLine)]
+    assert [reason.partition(" ")[0] for reason in reasons] == [
+        "retry_max_tokens", "retry_max_tokens", "retry_invalid",
+    ]  # fmt: skip
+    (row,) = lines_of(file, '{"a": 1}', defaults={"retry_invalid": 2}, template="{a}")
+    assert isinstance(row, BadLine)
+    assert "needs a structure" in row.reason
