@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from db.schema import attempts
 from tests.acceptance.mill import Mill
+from tests.support.checkpoints import Checkpoint
 from tests.support.endpoint import EchoEndpoint
 
 LONG = "a b c d e f g h i j"
@@ -46,6 +47,23 @@ def test_given_texts_that_are_cut_when_run_then_every_command_tells_of_their_tri
     embedded.client.delete(run["id"])
     with embedded.client.database.read() as connection:
         assert connection.execute(select(func.count()).select_from(attempts)).scalar_one() == 0
+
+
+def test_given_a_model_when_a_text_is_cut_then_the_longer_one_begins_the_same_and_is_replayed(
+    embedded: Mill, checkpoint: Checkpoint
+) -> None:
+    embedded.env["PROMPTMILL_ENGINE"] = "transformers"
+    folder = str(checkpoint("gemma3"))
+    limits = ("-p", "max_tokens=4", "-p", "retry_max_tokens=16", "-p", "ignore_eos=true")
+    file = embedded.prompts(["Hello there", "The mill"])
+    run = embedded.json("run", file, "--model", folder, "--dtype", "float32", *limits, "-p", "n=2")
+    job = embedded.job(run["id"], 1)
+    assert [one["completion_tokens"] for one in job.samples] == [16, 16]
+    assert [one.params and one.params["max_tokens"] for one in job.history] == [4, 8]
+    for kept in job.history:
+        for short, whole in zip(kept.samples or (), job.samples, strict=True):
+            assert whole["text"].startswith(short["text"].rstrip("\ufffd"))
+    assert embedded.json("replay", f"{run['id']}-1")["same"] is True
 
 
 def test_given_structures_that_are_broken_when_run_then_the_answer_of_a_good_seed_is_replayed(

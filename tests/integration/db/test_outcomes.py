@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from db.database import Database
 from db.queries import chunks, jobs, outcomes, steering
-from db.queries.outcomes import JobOutcome, SampleRow
+from db.queries.outcomes import JobOutcome, SampleRow, Try
 from db.records import Batch, Claim
 from db.states import BatchState, JobState
 from tests.support.crowd import at_once
@@ -227,3 +229,39 @@ def test_given_many_batches_when_flushed_at_once_from_many_threads_then_all_comp
 
 def test_given_nothing_when_recorded_then_nothing_happens(database: Database, worker: int) -> None:
     assert record(database, [], worker) == 0
+
+
+def a_try(code: str, text: str | None, *, ended_at: float = 5.0) -> Try:
+    samples = None if text is None else json.dumps([{"text": text, "finish_reason": "length"}])
+    return Try(4.0, ended_at, code, "it would not do", '{"seed": 9223372036854775807}', samples)
+
+
+def test_given_tries_when_recorded_then_they_are_history_with_their_texts_and_no_attempts(
+    database: Database, batch: Batch, claim: Claim, worker: int
+) -> None:
+    tried = (a_try("truncated", "é"), a_try("engine_error", None, ended_at=6.0))
+    broken = (a_try("truncated", "a"), a_try("broken", "b"))
+    made = [
+        succeeded(claim, 1)._replace(tries=tried),
+        failed(claim, 2)._replace(tries=broken),
+        failed(claim, 3, again=True)._replace(tries=(a_try("truncated", "c"),)),
+    ]
+    assert record(database, made, worker) == 3
+    # Somebody else's by now, or written already: then their tries are not, either.
+    assert record(database, [made[0], succeeded(claim, 4, token="other")], worker) == 0
+    with database.read() as connection:
+        one, two, three, four = [jobs.get_job(connection, batch.id, n) for n in (1, 2, 3, 4)]
+    assert [(a.error_code, a.started_at, a.ended_at) for a in one.history] == [
+        ("truncated", 4.0, 5.0), ("engine_error", 4.0, 6.0),
+    ]  # fmt: skip
+    assert one.history[0].params == {"seed": 2**63 - 1}
+    assert one.history[0].samples == [{"text": "é", "finish_reason": "length"}]
+    assert (one.history[1].samples, one.attempts) == (None, 1)
+    # The last try is what failed the job: it stands there once.
+    assert [a.error_code for a in two.history] == ["truncated", "broken"]
+    assert [(a.error_code, a.params is None) for a in three.history] == [
+        ("truncated", False), ("broken", True),
+    ]  # fmt: skip
+    assert three.history[1].ended_at > 1e9
+    assert (four.history, {j.attempts for j in (one, two, three)}) == ([], {1})
+    Snapshot.of(database).check()
