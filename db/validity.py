@@ -37,8 +37,11 @@ def byte_checker(grammar: str, name: str) -> Check:
     from llguidance import LLMatcher, LLTokenizer
 
     start = LLMatcher(LLTokenizer("byte"), grammar, log_level=0)
-    if start.is_error():
-        reason = " ".join(start.get_error().split())
+    _, warnings = LLMatcher.validate_grammar_with_warnings(grammar)
+    reason = " ".join(start.get_error().split())
+    if any("no tokenizer" in warning for warning in warnings):
+        reason = "it names tokens of a model, which no text shows"
+    if reason:
         raise ValueError(f"retry_invalid: texts can't be checked against {name}: {reason}")
 
     def check(text: str) -> str | None:

@@ -129,3 +129,12 @@ def test_given_another_structure_when_checked_then_the_whole_text_must_be_of_it(
     check = checker(Structure(kind, structure))
     assert [one for one in good if check(one)] == []
     assert [one for one in bad if check(one) is None] == []
+
+
+@pytest.mark.parametrize("grammar", ['start: "a" <|end|>', 'start: "a" <[5]>'])
+def test_given_a_grammar_of_a_models_own_tokens_when_checked_then_it_is_refused(
+    grammar: str,
+) -> None:
+    with pytest.raises(ValueError, match="names tokens of a model"):
+        checker(Structure("grammar", grammar))
+    assert checker(Structure("grammar", 'start: "<|end|>"'))("<|end|>") is None
