@@ -16,6 +16,7 @@ from typing import Annotated, Any, Self, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from db.adapters import AdapterName
 from db.errors import ParameterError
 from db.modes import EmbedParams, Mode, ScoreParams
 from db.structure import Structure, compiled, structure
@@ -35,7 +36,7 @@ ChoiceText = Annotated[str, Field(min_length=1, max_length=10_000)]
 TokenId = Annotated[int, Field(ge=0, strict=True)]
 
 
-_TEXTS = frozenset({"regex", "grammar"})
+_TEXTS = frozenset({"adapter", "regex", "grammar"})
 _LISTS = (("stop", "strings"), ("stop_token_ids", "whole numbers"), ("choice", "strings"))
 
 
@@ -83,6 +84,8 @@ class SamplingParams(BaseModel):
     choice: Annotated[tuple[ChoiceText, ...], Field(min_length=1, max_length=10_000)] | None = None
     #: The text follows this grammar, in Lark's notation or llama.cpp's GBNF.
     grammar: Annotated[str, Field(min_length=1, max_length=1_000_000)] | None = None
+    #: The LoRA adapter, by its name, that the model works with.
+    adapter: AdapterName = None
 
     @model_validator(mode="before")
     @classmethod
@@ -224,7 +227,7 @@ def seed_of(batch_uid: str, line: int) -> int:
 def parse_assignment(text: str) -> tuple[str, Any]:
     """`key=value` from a command line; the value is JSON where it is JSON, else a string.
 
-    A regular expression or a grammar is never JSON, however it begins.
+    A regular expression, a grammar or an adapter's name is never JSON, however it begins.
 
     Raises ParameterError, also for what begins as a JSON list, object or string and is none.
     """

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import orjson
+
 from db.records import Batch, Job, Worker
 from producer.display import iso
 
@@ -84,6 +86,7 @@ def worker_document(worker: Worker) -> dict[str, Any]:
         "parameters": worker.parameters,
         "kv_tokens": worker.kv_tokens,
         "capacity": worker.capacity,
+        "adapters": orjson.loads(worker.adapters) if worker.adapters else {},
         "in_flight": worker.in_flight,
         "jobs": worker.jobs,
         "tokens": {"prompt": worker.prompt_tokens, "completion": worker.completion_tokens},
