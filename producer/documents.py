@@ -72,6 +72,11 @@ def job_document(job: Job) -> dict[str, Any]:
     }
 
 
+def adapters_of(worker: Worker) -> dict[str, str]:
+    """Name -> digest of the LoRA adapters that it has loaded."""
+    return orjson.loads(worker.adapters) if worker.adapters else {}
+
+
 def worker_document(worker: Worker) -> dict[str, Any]:
     return {
         "name": worker.name,
@@ -86,7 +91,7 @@ def worker_document(worker: Worker) -> dict[str, Any]:
         "parameters": worker.parameters,
         "kv_tokens": worker.kv_tokens,
         "capacity": worker.capacity,
-        "adapters": orjson.loads(worker.adapters) if worker.adapters else {},
+        "adapters": adapters_of(worker),
         "in_flight": worker.in_flight,
         "jobs": worker.jobs,
         "tokens": {"prompt": worker.prompt_tokens, "completion": worker.completion_tokens},

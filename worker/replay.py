@@ -106,9 +106,7 @@ def _ask(engine: Engine, request: Request) -> Outcome:
     return outcomes[0]
 
 
-def _provenance(
-    info: EngineInfo, fingerprint: Fingerprint, adapter: str | None
-) -> Provenance:
+def _provenance(info: EngineInfo, fingerprint: Fingerprint, adapter: str | None) -> Provenance:
     return Provenance(
         model=info.model,
         revision=info.revision,

@@ -28,9 +28,7 @@ INVALID = "invalid_request"
 _PIECE = 500
 
 #: Of its worker. Which of the worker's adapters the job used, its parameters say.
-_PROVENANCE = [
-    workers.c[field.name] for field in fields(Provenance) if field.name != "adapter"
-]
+_PROVENANCE = [workers.c[field.name] for field in fields(Provenance) if field.name != "adapter"]
 
 #: COPY's own signs, in text.
 _COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})

@@ -19,8 +19,8 @@ COLUMNS = (
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
     "completion_tokens", "logprobs", "logprob", "perplexity", "embedding", "model", "revision",
     "weights", "tokenizer", "adapter", "engine", "engine_version", "backend", "dtype", "device",
-    "hardware", "worker", "seed", "params", "attempts", "started_at", "finished_at", "seconds", "error_code",
-    "error_message", "prompt", "completion",
+    "hardware", "worker", "seed", "params", "attempts", "started_at", "finished_at", "seconds",
+    "error_code", "error_message", "prompt", "completion",
 )  # fmt: skip
 
 #: What a spreadsheet takes for the start of a formula, at the start of a cell.

@@ -47,8 +47,8 @@ def page_lines(page: Page) -> bytes:
     (
         id_, _, line, custom_id, state, sample, text, finish_reason, prompt_tokens,
         completion_tokens, logprobs, model, revision, weights, tokenizer, adapter, engine,
-        engine_version, backend, dtype, device, hardware, worker, seed, params, attempts, started_at,
-        finished_at, error_code, error_message, logprob, embedding, request,
+        engine_version, backend, dtype, device, hardware, worker, seed, params, attempts,
+        started_at, finished_at, error_code, error_message, logprob, embedding, request,
     ) = page.columns  # fmt: skip
     template, cells = b"", []
     for opening, column in (

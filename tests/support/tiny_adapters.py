@@ -19,7 +19,7 @@ REST: dict[str, list[str]] = {
     "gpt2": ["c_proj", "c_fc"],
     "llama": ["k_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "gemma3": ["k_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-    "mamba": ["x_proj", "dt_proj"],
+    "mamba": ["x_proj"],
     "t5": ["k", "o", "wi", "wo"],
 }
 
@@ -27,7 +27,9 @@ REST: dict[str, list[str]] = {
 def build_adapters(kind: Kind, checkpoint: Path, folder: Path) -> dict[str, str]:
     """Two of them by name: `fin` on attention alone; `law` on all layers, of other ranks, some by a
     pattern, scaled by the root of the rank."""
-    fin = build_adapter(checkpoint, folder / "fin", r=4, lora_alpha=8, target_modules=ATTENTION[kind])
+    fin = build_adapter(
+        checkpoint, folder / "fin", r=4, lora_alpha=8, target_modules=ATTENTION[kind]
+    )
     first = ATTENTION[kind][0]
     law = build_adapter(
         checkpoint,
@@ -44,7 +46,10 @@ def build_adapters(kind: Kind, checkpoint: Path, folder: Path) -> dict[str, str]
 
 
 def build_adapter(checkpoint: Path, folder: Path, *, seed: int = 1, **config: Any) -> Path:
-    """Write an adapter with random matrices into `folder` and return it; `config` is LoraConfig's."""
+    """Write an adapter with random matrices into `folder` and return it.
+
+    `config` is LoraConfig's.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -52,11 +57,9 @@ def build_adapter(checkpoint: Path, folder: Path, *, seed: int = 1, **config: An
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if ".lora_B." in name:
+            if ".lora_B." in name or ".lora_A." in name:
                 weight.normal_(std=0.2, generator=generator)
-            elif ".lora_A." in name:
-                weight.normal_(std=0.2, generator=generator)
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     return folder
 
 

@@ -15,9 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Kind = Literal[
-    "gpt2", "llama", "gemma3", "gemma3-tied", "mamba", "t5", "gpt2-wide", "gemma3-wide"
-]
+Kind = Literal["gpt2", "llama", "gemma3", "gemma3-tied", "mamba", "t5", "gpt2-wide", "gemma3-wide"]
 
 #: Tokens of prompt and text together that the tiny models take, where their shape has a limit.
 CONTEXT_LENGTH = 256

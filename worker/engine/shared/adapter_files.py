@@ -85,7 +85,7 @@ def read_adapter(name: str, place: str) -> AdapterFiles:
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         if not isinstance(config, dict):
-            raise ValueError("it is no object")  # noqa: TRY301 - told like the parser's own
+            raise ValueError("it is no object")
         _check_kind(name, config)
         found = AdapterFiles(
             name=name,
@@ -179,7 +179,7 @@ def _rank(value: Any) -> int:
 def _object(config: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     found = config.get(field) or {}
     if not isinstance(found, dict):
-        raise ValueError(f"{field} is no object")  # noqa: TRY004 - told like the parser's own
+        raise ValueError(f"{field} is no object")
     return found
 
 

@@ -68,9 +68,9 @@ def _matrices(files: AdapterFiles) -> dict[str, tuple[Tensor, Tensor]]:
     try:
         stored = load_file(files.folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise bad_adapter(files.name, f"has a {WEIGHTS} that can't be read: {one_line(error)}") from (
-            error
-        )
+        raise bad_adapter(
+            files.name, f"has a {WEIGHTS} that can't be read: {one_line(error)}"
+        ) from (error)
     sides: dict[str, dict[str, Tensor]] = {}
     for name, tensor in stored.items():
         found = _MATRIX.fullmatch(name)
@@ -90,9 +90,7 @@ def _matrices(files: AdapterFiles) -> dict[str, tuple[Tensor, Tensor]]:
     return {layer: (both["A"], both["B"]) for layer, both in sides.items()}
 
 
-def _layer(
-    files: AdapterFiles, loaded: LoadedModel, layers: Mapping[str, Any], path: str
-) -> Any:
+def _layer(files: AdapterFiles, loaded: LoadedModel, layers: Mapping[str, Any], path: str) -> Any:
     """The model's layer of that path, if it is of a kind that an adapter can add to."""
     module = layers.get(path)
     if module is None:
@@ -119,8 +117,8 @@ def _sizes(module: Any) -> tuple[int, int] | None:
     """What goes in and what comes out; None: it is no linear layer."""
     if isinstance(module, Conv1D):
         return module.weight.shape[0], module.weight.shape[1]
-    sizes = getattr(module, "in_features", None), getattr(module, "out_features", None)
-    return sizes if isinstance(sizes[0], int) and isinstance(sizes[1], int) else None
+    wide, high = getattr(module, "in_features", None), getattr(module, "out_features", None)
+    return (wide, high) if isinstance(wide, int) and isinstance(high, int) else None
 
 
 def _addition(

@@ -26,6 +26,8 @@ from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching import (
     cache as pages,
+)
+from transformers.generation.continuous_batching import (
     continuous_api,
     input_outputs,
     model_runner,

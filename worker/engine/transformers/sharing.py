@@ -28,7 +28,8 @@ def share_apart(processor: Any, adapters: Adapters) -> None:
         return adapters.number(state.continuation.params.adapter)
 
     def search_prefix_match(request_id: str, prompt_ids: Sequence[int]) -> int:
-        return int(search(request_id, told(prompt_ids, number(scheduler.waiting_requests[request_id]))))
+        state = scheduler.waiting_requests[request_id]
+        return int(search(request_id, told(prompt_ids, number(state))))
 
     def mark_complete_blocks(state: Any, complete_blocks: dict[str, int]) -> None:
         seen = SimpleNamespace(
