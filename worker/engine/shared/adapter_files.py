@@ -106,7 +106,7 @@ def read_adapter(name: str, place: str) -> AdapterFiles:
         raise bad_adapter(name, f"can't be read: {error.strerror or error}") from None
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, re.error) as error:
         reason = " ".join(str(error).split())[:120]
-        raise bad_adapter(name, f"has a {CONFIG} that can't be read ({reason})") from None
+        raise bad_adapter(name, f"has an {CONFIG} that can't be read ({reason})") from None
     return found
 
 

@@ -69,7 +69,7 @@ def _matrices(files: AdapterFiles) -> dict[str, tuple[Tensor, Tensor]]:
         stored = load_file(files.folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise bad_adapter(
-            files.name, f"has a {WEIGHTS} that can't be read: {one_line(error)}"
+            files.name, f"has an {WEIGHTS} that can't be read: {one_line(error)}"
         ) from (error)
     sides: dict[str, dict[str, Tensor]] = {}
     for name, tensor in stored.items():
