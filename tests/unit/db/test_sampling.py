@@ -45,6 +45,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "choice": ([["a"], ["a", "b"]], ["a", [""], [1], []]),
     "grammar": (['start: "a"', 'root ::= "a"'], ["", 1]),
     "top_logprobs": ([], [-1, 21, 1.5, True]),
+    "adapter": (["fin", "a.b-c_2", "7", "x" * 128], ["a b", "a/b", "ü", "x" * 129, 7, True, ["a"]]),
 }
 
 
@@ -255,7 +256,7 @@ def test_given_defaults_of_a_mode_when_merged_then_the_line_wins() -> None:
     merged = merge({"normalize": True, "pooling": "first"}, line, Mode.EMBED)
     assert merged == EmbedParams(pooling="last", normalize=True)
     assert merge({}, {"logprobs": 0}, Mode.SCORE) == ScoreParams(logprobs=0)
-    assert parameter_names(Mode.SCORE) == ["logprobs"]
+    assert parameter_names(Mode.SCORE) == ["adapter", "logprobs"]
 
 
 STRUCTURES: list[tuple[dict[str, Any], str]] = [
