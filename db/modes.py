@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from db.adapters import AdapterName
 from db.errors import UsageError
 
 Pooling = Literal["mean", "last", "first"]
@@ -34,6 +35,8 @@ class ScoreParams(BaseModel):
 
     #: Return each token's log-probability; a number asks for that many alternatives too.
     logprobs: bool | Annotated[int, Field(ge=0, le=20)] = False
+    #: The LoRA adapter, by its name, that the model works with.
+    adapter: AdapterName = None
 
     @property
     def wants_logprobs(self) -> bool:
@@ -56,6 +59,8 @@ class EmbedParams(BaseModel):
     normalize: bool = False
     #: What it is stored as.
     precision: Precision = "float32"
+    #: The LoRA adapter, by its name, that the model works with.
+    adapter: AdapterName = None
 
 
 def as_mode(word: str) -> Mode:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from db.adapters import used_adapter
 from db.modes import Mode
 from db.recipe import Recipes
 from db.records import Result
@@ -58,6 +59,8 @@ class Maker(NamedTuple):
     revision: str | None
     weights: str | None
     tokenizer: str | None
+    #: JSON: name -> digest of each.
+    adapters: str | None
     engine: str | None
     engine_version: str | None
     backend: str | None
@@ -90,6 +93,10 @@ class StoredPage(Page):
         logprob = rest.pop(0) if mode is Mode.SCORE else nothing
         embedding = _vectors(rest.pop(0)) if mode is Mode.EMBED else nothing
         request = rest.pop() if rest else nothing  # it was not asked for
+        revision, weights, tokenizer, adapters, *made = zip(
+            *[self.makers[one] for one in worker], strict=True
+        )
+        seed, params = zip(*map(self._recipe, worker, line, overrides), strict=True)
         return (
             [f"{self.batch}-{one}" for one in line],
             (self.batch,) * len(line),
@@ -103,8 +110,13 @@ class StoredPage(Page):
             completion_tokens,
             logprobs,
             (self.model,) * len(line),
-            *zip(*[self.makers[one] for one in worker], strict=True),
-            *zip(*map(self._recipe, worker, line, overrides), strict=True),
+            revision,
+            weights,
+            tokenizer,
+            nothing if _none(adapters) else list(map(used_adapter, adapters, params)),
+            *made,
+            seed,
+            params,
             attempts,
             started_at,
             finished_at,
@@ -123,6 +135,10 @@ class StoredPage(Page):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+def _none(column: Sequence[Any]) -> bool:
+    return column.count(None) == len(column)
 
 
 def _vectors(column: Sequence[bytes | None]) -> Sequence[Vector | None]:

@@ -92,6 +92,8 @@ class Provenance:
     weights: str | None
     #: The same over the files of tokenizer and chat template.
     tokenizer: str | None
+    #: The same over the files of the LoRA adapter that was used.
+    adapter: str | None
     engine: str
     engine_version: str
     backend: str | None
@@ -153,6 +155,8 @@ class Result(NamedTuple):
     revision: str | None
     weights: str | None
     tokenizer: str | None
+    #: Of the LoRA adapter that was used; None also where none was.
+    adapter: str | None
     engine: str | None
     engine_version: str | None
     backend: str | None
@@ -242,3 +246,5 @@ class Worker:
     tokens_per_second: float
     #: Seconds since the last heartbeat, in the database's clock.
     silent_for: float
+    #: JSON: name -> digest of each LoRA adapter that is loaded beside the model; None: none.
+    adapters: str | None = None

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from db.adapters import AdapterName
 from db.errors import ParameterError
 from db.modes import EmbedParams, Mode, ScoreParams
 from db.structure import Structure, compiled, structure
@@ -46,7 +47,7 @@ TokenId = Annotated[int, Field(ge=0, strict=True)]
 #: Validation context of a batch's defaults: what a line may still complete is not asked yet.
 _DEFAULTS = {"defaults": True}
 
-_TEXTS = frozenset({"regex", "grammar"})
+_TEXTS = frozenset({"adapter", "regex", "grammar"})
 _LISTS = (("stop", "strings"), ("stop_token_ids", "whole numbers"), ("choice", "strings"))
 
 
@@ -98,6 +99,8 @@ class SamplingParams(BaseModel):
     retry_max_tokens: Annotated[int, Field(ge=2)] | None = None
     #: Ask again, so many times at most and each with a new seed, where a text breaks its structure.
     retry_invalid: Annotated[int, Field(ge=1, le=10)] | None = None
+    #: The LoRA adapter, by its name, that the model works with.
+    adapter: AdapterName = None
 
     @model_validator(mode="before")
     @classmethod
@@ -273,7 +276,7 @@ def seed_of_try(seed: int, number: int) -> int:
 def parse_assignment(text: str) -> tuple[str, Any]:
     """`key=value` from a command line; the value is JSON where it is JSON, else a string.
 
-    A regular expression or a grammar is never JSON, however it begins.
+    A regular expression, a grammar or an adapter's name is never JSON, however it begins.
 
     Raises ParameterError, also for what begins as a JSON list, object or string and is none.
     """

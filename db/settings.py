@@ -14,11 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db import embedded
-from db.errors import SettingsError
+from db.adapters import check_names
+from db.errors import SettingsError, UsageError
 
 PREFIX = "PROMPTMILL_"
 
@@ -72,6 +73,8 @@ class Settings(BaseSettings):
     max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
     #: Engine-specific options as JSON, such as {"latency": "0.1"} for `echo`.
     engine_options: dict[str, str] = Field(default_factory=dict)
+    #: LoRA adapters beside the model as JSON, name -> folder or hub id.
+    adapters: dict[str, str] = Field(default_factory=dict)
 
     #: Work on this batch alone, by its id; unset: on whatever waits for the model.
     batch: str | None = None
@@ -96,6 +99,14 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _named_adapters(self) -> Self:
+        try:
+            check_names(self.adapters, self.model)
+        except UsageError as error:
+            raise ValueError(f"{variable('adapters')}: {error.message}") from None
+        return self
 
     @field_validator("device")
     @classmethod
@@ -186,8 +197,10 @@ def variable(field: str) -> str:
 
 def _describe(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    name = variable(str(first["loc"][0])) if first["loc"] else PREFIX + "*"
     reason = str(first["msg"]).removeprefix("Value error, ")
+    if not first["loc"]:  # of several together: it names them
+        return reason
+    name = variable(str(first["loc"][0]))
     return f"{name}: {reason[:1].lower()}{reason[1:]}"
 
 

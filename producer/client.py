@@ -35,6 +35,7 @@ from db.records import Batch, Job, Worker
 from db.sampling import normalise
 from db.settings import Settings, settings
 from producer import intake
+from producer.adapters import with_places
 from producer.intake import Lines, Source
 from producer.model_files import canonical_model
 from producer.replaying import Replay, replay
@@ -68,13 +69,15 @@ class Client:
         idempotency_key: str | None = None,
         skip_invalid: bool = False,
         ignore_line_model: bool = False,
+        adapters: Iterable[str] = (),
         expires: float | timedelta | None = None,
         on_progress: Callable[[int], None] = lambda _count: None,
     ) -> Batch:
         """Queue prompts; the batch, running or about to.
 
         `source` is a path, URL or glob of a prompt file, or an iterable of prompts (text) and
-        requests (mappings). `mode` is `generate`, `score` or `embed`. The same content under the
+        requests (mappings). `mode` is `generate`, `score` or `embed`. `adapters` are names of LoRA
+        adapters that a request's `model` may name. The same content under the
         same `name` or `idempotency_key` gives the batch that exists. What is unfinished after
         `expires` (seconds, or a timedelta) expires.
         Raises InvalidInput with every bad line, and queues nothing then. Where the database or
@@ -92,6 +95,7 @@ class Client:
             idempotency_key=idempotency_key,
             skip_invalid=skip_invalid,
             ignore_line_model=ignore_line_model,
+            adapters=adapters,
             expires=expires.total_seconds() if isinstance(expires, timedelta) else expires,
             on_progress=on_progress,
         ).batch
@@ -118,17 +122,20 @@ class Client:
         model: str | None = None,
         params: Mapping[str, Any] | None = None,
         mode: str = Mode.GENERATE,
+        adapters: Iterable[str] = (),
         on_progress: Callable[[int], None] = lambda _count: None,
         **options: Any,
     ) -> Submission:
         """Submit lines that were read already; `options` are those of an Order."""
         chosen = model or self.settings.model
+        known = frozenset((*adapters, *self.settings.adapters))
         if chosen is None:
-            chosen, lines = intake.model_of_first(lines)
+            chosen, lines = intake.model_of_first(lines, known)
         order = Order(
             model=canonical_model(chosen),
             params=normalise(params or {}, mode=as_mode(mode)),
             mode=as_mode(mode),
+            adapters=known,
             chunk_size=self.settings.chunk_size,
             **options,
         )
@@ -231,16 +238,28 @@ class Client:
             self._ring(batch)
         return count
 
-    def replay(self, id: str, *, device: str | None = None) -> Replay:  # noqa: A002
+    def replay(
+        self,
+        id: str,  # noqa: A002 - what users call it
+        *,
+        device: str | None = None,
+        adapters: Mapping[str, str] | None = None,
+    ) -> Replay:
         """Run a finished job again, on this machine, and compare; what is stored stays.
 
+        `adapters`: where LoRA adapters lie, besides those of the settings: name -> folder or hub
+        id.
         Raises UsageError where it can't be: it has not succeeded, or its model or its revision
         is not here.
         """
         job = self.status(id)
         if not isinstance(job, Job):
             raise UsageError(f"'{id}' is a batch: this takes a job, such as {id}-1")
-        return replay(job, self.settings.with_(device=device).device if device else None)
+        return replay(
+            job,
+            self.settings.with_(device=device).device if device else None,
+            with_places(self.settings.adapters, (adapters or {}).items()),
+        )
 
     def delete(self, id: str) -> None:  # noqa: A002 - what users call it
         """Delete a finished batch with its results. Raises ConflictError while it runs."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import orjson
+
 from db.records import Batch, Job, Worker
 from producer.display import iso
 
@@ -72,6 +74,11 @@ def job_document(job: Job) -> dict[str, Any]:
     }
 
 
+def adapters_of(worker: Worker) -> dict[str, str]:
+    """Name -> digest of the LoRA adapters that it has loaded."""
+    return orjson.loads(worker.adapters) if worker.adapters else {}
+
+
 def worker_document(worker: Worker) -> dict[str, Any]:
     return {
         "name": worker.name,
@@ -86,6 +93,7 @@ def worker_document(worker: Worker) -> dict[str, Any]:
         "parameters": worker.parameters,
         "kv_tokens": worker.kv_tokens,
         "capacity": worker.capacity,
+        "adapters": adapters_of(worker),
         "in_flight": worker.in_flight,
         "jobs": worker.jobs,
         "tokens": {"prompt": worker.prompt_tokens, "completion": worker.completion_tokens},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from os import PathLike
@@ -81,15 +81,18 @@ def from_source(
     )
 
 
-def model_of_first(lines: Lines) -> tuple[str, Lines]:
-    """The model that the first line names, as in OpenAI's files; and the lines, whole again."""
+def model_of_first(lines: Lines, adapters: Collection[str] = ()) -> tuple[str, Lines]:
+    """The model that the first line names, as in OpenAI's files; and the lines, whole again.
+
+    `adapters`: names that are no model's.
+    """
     stream = iter(lines.read())
     first = next(stream, None)
     if isinstance(first, BadLine):
         raise UsageError(
             f"{first.message}; with --model, or PROMPTMILL_MODEL, you are told of all bad lines"
         )
-    if first is None or first.model is None:
+    if first is None or first.model is None or first.model in adapters:
         raise UsageError("which model? give --model, or set PROMPTMILL_MODEL")
     if lines.repeatable:
         return first.model, lines

@@ -67,14 +67,18 @@ class Replay:
         ]
 
 
-def replay(job: Job, device: str | None = None) -> Replay:
+def replay(
+    job: Job, device: str | None = None, adapters: Mapping[str, str] | None = None
+) -> Replay:
     """Run the job again with model, revision, dtype, parameters and seed as they were.
 
     `device` as in the settings; by default a processor for what a processor made, else what is
-    there. Raises UsageError with the reason where it can't be replayed.
+    there. `adapters`: where LoRA adapters lie, by name; the job's own alone is loaded. Raises
+    UsageError with the reason where it can't be replayed.
     """
     made = _provenance(job)
-    answer = _answer(_environment(made, device), _order(job, made))
+    environment = {**_environment(made, device), **_adapter(job, adapters or {})}
+    answer = _answer(environment, _order(job, made))
     if "refused" in answer:
         raise UsageError(f"{job.id} can't be replayed here: {answer['refused']}")
     found = differences(job.samples, answer["samples"])
@@ -152,6 +156,19 @@ def _environment(made: Provenance, device: str | None) -> dict[str, str]:
         "revision": (made.revision or "") if commit else "",
     }
     return {variable(name): value for name, value in wanted.items()}
+
+
+def _adapter(job: Job, places: Mapping[str, str]) -> dict[str, str]:
+    """The setting of the child that names the job's adapter; empty: unset."""
+    name = (job.params or {}).get("adapter")
+    if name is None:
+        return {variable("adapters"): ""}
+    if name not in places:
+        raise UsageError(
+            f"{job.id} can't be replayed: it was made with adapter '{name}', and nobody says where "
+            f"that is: give --adapter {name}=PATH"
+        )
+    return {variable("adapters"): orjson.dumps({name: places[name]}).decode()}
 
 
 def _answer(environment: Mapping[str, str], order: Mapping[str, Any]) -> dict[str, Any]:

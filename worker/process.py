@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TypeVar
 
+import orjson
 from celery.worker import state
 
 from db.database import Database
@@ -147,6 +148,7 @@ class WorkerProcess:
             "backend": info.backend,
             "hardware": info.hardware,
             "tokenizer": tokenizer,
+            "adapters": orjson.dumps(dict(info.adapters)).decode() if info.adapters else None,
         }
         with database.write() as connection:
             key = worker_queries.register(connection, values)
@@ -195,9 +197,10 @@ def ready_line(info: EngineInfo, queue: str) -> str:
     """One honest line: what was loaded, where, and what it may hold."""
     kv_cache = "unbounded" if info.kv_tokens is None else f"{info.kv_tokens:,} tokens"
     size = f" ({_count(info.parameters)} parameters)" if info.parameters else ""
+    adapters = f", adapters {' '.join(info.adapters)}" if info.adapters else ""
     return (
         f"ready: {info.model}{size} on {info.device}, "
-        f"{info.dtype}, KV cache {kv_cache}, {info.capacity} at once, queue {queue}"
+        f"{info.dtype}, KV cache {kv_cache}, {info.capacity} at once, queue {queue}{adapters}"
     )
 
 
@@ -220,6 +223,7 @@ def engine_config(settings: Settings, model: str) -> EngineConfig:
         kv_memory_fraction=settings.kv_memory_fraction,
         max_batch_tokens=settings.max_batch_tokens,
         options=settings.engine_options,
+        adapters=settings.adapters,
     )
 
 

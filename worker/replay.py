@@ -63,7 +63,7 @@ def replay(config: Settings, order: Mapping[str, Any]) -> dict[str, Any]:
         fingerprint = Fingerprint(info.folder, config.home / "digests")
         _check_revision(info, order["revision"])
         outcome = _ask(engine, config.engine, _request(order))
-        made = asdict(_provenance(info, fingerprint))
+        made = asdict(_provenance(info, fingerprint, order["params"].get("adapter")))
     finally:
         engine.close()
     if isinstance(outcome, Failed):
@@ -118,12 +118,13 @@ def _ask(engine: Engine, name: str, request: Request) -> Outcome:
     return outcomes[0]
 
 
-def _provenance(info: EngineInfo, fingerprint: Fingerprint) -> Provenance:
+def _provenance(info: EngineInfo, fingerprint: Fingerprint, adapter: str | None) -> Provenance:
     return Provenance(
         model=info.model,
         revision=info.revision,
         weights=fingerprint.weights(),
         tokenizer=fingerprint.tokenizer,
+        adapter=info.adapters.get(adapter) if adapter else None,
         engine=info.engine,
         engine_version=info.engine_version,
         backend=info.backend,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, func, insert, select
 
+from db.adapters import used_adapter
 from db.database import AnyRow
 from db.errors import NotFoundError
 from db.ids import job_id
@@ -26,7 +27,8 @@ INVALID = "invalid_request"
 #: Jobs that go to PostgreSQL together: it stores them while the next ones are written out.
 _PIECE = 500
 
-_PROVENANCE = [workers.c[field.name] for field in fields(Provenance)]
+#: Of its worker. Which of the worker's adapters the job used, its parameters say.
+_PROVENANCE = [workers.c[field.name] for field in fields(Provenance) if field.name != "adapter"]
 
 #: COPY's own signs, in text.
 _COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
@@ -118,7 +120,7 @@ def get_job(connection: Connection, uid: str, line: int) -> Job:
     """One job with its samples. Raises NotFoundError."""
     batch = get(connection, uid)
     row = connection.execute(
-        select(jobs, workers.c.name.label("worker_name"), *_PROVENANCE)
+        select(jobs, workers.c.name.label("worker_name"), workers.c.adapters, *_PROVENANCE)
         .join(workers, workers.c.id == jobs.c.worker_id, isouter=True)
         .where(jobs.c.batch_id == batch.key, jobs.c.line == line)
     ).one_or_none()
@@ -146,7 +148,7 @@ def get_job(connection: Connection, uid: str, line: int) -> Job:
         mode=batch.mode,
         seed=seed,
         params=params,
-        provenance=_provenance(row) if row.state in JOB_TERMINAL else None,
+        provenance=_provenance(row, params) if row.state in JOB_TERMINAL else None,
         history=attempts.history(connection, batch.key, line),
     )
 
@@ -160,12 +162,15 @@ def _recipe(
     return seed, None if params is None else orjson.loads(params)
 
 
-def _provenance(row: AnyRow) -> Provenance | None:
+def _provenance(row: AnyRow, params: Mapping[str, Any] | None) -> Provenance | None:
     """Of a row with its worker's columns; None where no worker has had the job."""
     if row.worker_name is None:
         return None
     values = row._asdict()
-    return Provenance(**{column.name: values[column.name] for column in _PROVENANCE})
+    adapter = used_adapter(row.adapters, orjson.dumps(params).decode() if params else None)
+    return Provenance(
+        **{column.name: values[column.name] for column in _PROVENANCE}, adapter=adapter
+    )
 
 
 def _running(connection: Connection, batch: int, line: int) -> AnyRow | None:

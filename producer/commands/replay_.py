@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from producer.commands.options import json_option
+from producer.commands.options import Pair, json_option
 
 if TYPE_CHECKING:
     from producer.replaying import Difference, Replay
@@ -19,13 +19,23 @@ _BEFORE, _SHOWN = 20, 60
 @click.command("replay")
 @click.argument("job")
 @click.option("--device", metavar="auto|cpu|cuda:N", help="Default: as it was, if it is there.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    type=Pair(),
+    metavar="NAME=PATH",
+    help="Where the job's LoRA adapter lies.",
+)
 @json_option
-def command(job: str, device: str | None, as_json: bool) -> None:
+def command(
+    job: str, device: str | None, adapters: tuple[tuple[str, str], ...], as_json: bool
+) -> None:
     """Run the finished JOB (BATCH-LINE) again, here, and compare the texts.
 
-    With the model, revision, dtype, parameters and seed that it had, in a process of its own;
-    what is stored stays as it is. Exit 0 for the same text, 1 for another one, 2 where it can't
-    be replayed.
+    With the model, revision, adapter, dtype, parameters and seed that it had, in a process of its
+    own; what is stored stays as it is. Exit 0 for the same text, 1 for another one, 2 where it
+    can't be replayed.
 
     \b
     Examples:
@@ -39,7 +49,7 @@ def command(job: str, device: str | None, as_json: bool) -> None:
 
     try:
         with Client() as client:
-            found = client.replay(job, device=device)
+            found = client.replay(job, device=device, adapters=dict(adapters))
     except PromptmillError as error:
         # Whatever kept it from a comparison: 1 is for another text alone.
         raise UsageError(error.message) from error

@@ -57,14 +57,15 @@ def command(
     _check_asked(files, output, table=table, as_json=as_json)
     given = {name: options.pop(name) for name in WORKER_OPTIONS}
     environment = worker_environment(model=options["model"], **given)
+    adapters = _adapters(environment)
     with Client() as client:
-        options["name"] = _name(options["name"], files, _how(client, given))
-        done = submit_files(client, files, fresh=fresh, **options)
+        options["name"] = _name(options["name"], files, _how(client, given, adapters))
+        done = submit_files(client, files, fresh=fresh, adapters=tuple(adapters), **options)
         batch = done.batch
         if not done.created:
             _tell_of_earlier(batch)
         if not batch.finished:
-            _tell_of_others(client, batch, given)
+            _tell_of_others(client, batch, given, adapters)
             again = "The same command without --fresh" if fresh else "The same command"
             batch = generate(client, batch, environment, new=done.created, again=again)
         if table or (output is None and not as_json):
@@ -84,25 +85,49 @@ def _name(given: str | None, files: tuple[str, ...], how: str) -> str:
     return f"{given or 'run ' + ' '.join(places)}{how}"[-MAX_NAME:]
 
 
-def _how(client: Client, given: dict[str, Any]) -> str:
+def _adapters(environment: dict[str, str]) -> dict[str, str]:
+    """Name -> folder or hub id of those that the worker will load."""
+    import json
+
+    from db.settings import variable
+
+    adapters: dict[str, str] = json.loads(environment.get(variable("adapters"), "{}"))
+    return adapters
+
+
+def _how(client: Client, given: dict[str, Any], adapters: dict[str, str]) -> str:
     """What changes the texts, besides model and parameters; empty for the defaults."""
     config = client.settings
     engine, dtype, revision = (
         given[name] or getattr(config, name) for name in ("engine", "dtype", "revision")
     )
-    parts = (engine != "transformers" and engine, dtype != "auto" and dtype, revision)
+    parts = (
+        engine != "transformers" and engine,
+        dtype != "auto" and dtype,
+        revision,
+        *(f"{name}={place}" for name, place in sorted(adapters.items())),
+    )
     return "".join(f" {part}" for part in parts if part)
 
 
-def _tell_of_others(client: Client, batch: Batch, given: dict[str, Any]) -> None:
+def _tell_of_others(
+    client: Client, batch: Batch, given: dict[str, Any], adapters: dict[str, str]
+) -> None:
     """A worker that serves the model already shares the batch, in its own way."""
     from producer.display import note
+    from producer.documents import adapters_of
 
     config = client.settings
     engine, dtype = (given[name] or getattr(config, name) for name in ("engine", "dtype"))
     for worker in client.workers():
         same = worker.engine == engine and dtype in {"auto", worker.dtype}
-        if worker.model == batch.model and not same:
+        lacking = sorted(adapters.keys() - adapters_of(worker).keys())
+        if worker.model == batch.model and lacking:
+            note(
+                f"{worker.name} serves {batch.model} too, without adapter {', '.join(lacking)}: it "
+                "shares this batch, and what asks for that fails there; stop it"
+            )
+        elif worker.model == batch.model and not same:
             note(
                 f"{worker.name} serves {batch.model} too, with engine {worker.engine} in "
                 f"{worker.dtype}: it shares this batch; stop it to have all texts from here"

@@ -69,6 +69,7 @@ def _origin(job: Job) -> list[tuple[str, object]]:
         ("revision", made.revision),
         ("weights", made.weights),
         ("tokenizer", made.tokenizer),
+        ("adapter", made.adapter),
         ("engine", ", ".join(filter(None, [f"{made.engine} {made.engine_version}", made.backend]))),
         ("device", ", ".join(filter(None, [made.device, made.hardware, made.dtype]))),
         ("seed", job.seed),

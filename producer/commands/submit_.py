@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 
 @click.command("submit")
 @submit_options
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="NAME",
+    help="A line's model may name this LoRA adapter of the workers; repeat it.",
+)
 @click.option("--wait", is_flag=True, help="Wait until it is finished; exit 1 if a job failed.")
 @json_option
 def command(
     files: tuple[str, ...],
+    adapters: tuple[str, ...],
     wait: bool,
     as_json: bool,
     **options: Any,
@@ -42,8 +50,9 @@ def command(
     from producer.commands.submitting import submit_files
     from producer.display import note
 
+    _check_adapters(adapters)
     with Client() as client:
-        done = submit_files(client, files, **options)
+        done = submit_files(client, files, adapters=adapters, **options)
         batch = done.batch
         if not done.created:
             note(f"the same content was submitted before: batch {batch.id} is {batch.state}")
@@ -60,6 +69,18 @@ def command(
             raise
     if wait and batch.succeeded < batch.total:
         sys.exit(1)
+
+
+def _check_adapters(adapters: tuple[str, ...]) -> None:
+    from db.errors import UsageError
+
+    for adapter in adapters:
+        name, separator, _ = adapter.partition("=")
+        if separator:
+            raise UsageError(
+                f"--adapter {adapter}: give the name alone, --adapter {name}: where it lies, only "
+                "the workers need to know"
+            )
 
 
 def _tell(client: Client, batch: Batch, *, created: bool, waited: bool, as_json: bool) -> None:

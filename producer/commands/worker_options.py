@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+
+from producer.commands.options import Pair
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +24,14 @@ _OPTIONS = (
     click.option(
         "--trust-remote-code", is_flag=True, help="Run code that comes with the model. Careful."
     ),
+    click.option(
+        "--adapter",
+        "adapters",
+        multiple=True,
+        type=Pair(),
+        metavar="NAME=PATH",
+        help="Load a LoRA adapter beside the model; repeat it.",
+    ),
     click.option("--max-concurrency", type=click.IntRange(1), help="Requests run at once."),
     click.option(
         "--kv-memory-fraction",
@@ -32,8 +43,8 @@ _OPTIONS = (
 
 #: The names under which click hands them over.
 WORKER_OPTIONS = (
-    "engine", "device", "dtype", "revision", "trust_remote_code", "max_concurrency",
-    "kv_memory_fraction",
+    "engine", "device", "dtype", "revision", "trust_remote_code", "adapters",
+    "max_concurrency", "kv_memory_fraction",
 )  # fmt: skip
 
 
@@ -46,13 +57,18 @@ def worker_options(function: F) -> F:
 def worker_environment(**options: object) -> dict[str, str]:
     """The options that were given, as settings. Raises SettingsError for a bad value."""
     from db.settings import settings, variable
+    from producer.adapters import with_places
     from producer.model_files import canonical_model
 
+    adapters = with_places(
+        settings().adapters, cast(tuple[tuple[str, str], ...], options.pop("adapters", ()))
+    )
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
     model = given.get("model") or settings().model
     if model is not None:
         given["model"] = canonical_model(str(model))
-    settings().with_(**given)
-    return {variable(name): str(value) for name, value in given.items()}
+    settings().with_(**given, adapters=adapters)
+    environment = {variable(name): str(value) for name, value in given.items()}
+    return {**environment, variable("adapters"): json.dumps(adapters)} if adapters else environment

@@ -18,9 +18,9 @@ from producer.export.fields import duration, iso, request_of
 COLUMNS = (
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
     "completion_tokens", "logprobs", "logprob", "perplexity", "embedding", "model", "revision",
-    "weights", "tokenizer", "engine", "engine_version", "backend", "dtype", "device", "hardware",
-    "worker", "seed", "params", "attempts", "started_at", "finished_at", "seconds", "error_code",
-    "error_message", "prompt", "completion",
+    "weights", "tokenizer", "adapter", "engine", "engine_version", "backend", "dtype", "device",
+    "hardware", "worker", "seed", "params", "attempts", "started_at", "finished_at", "seconds",
+    "error_code", "error_message", "prompt", "completion",
 )  # fmt: skip
 
 #: What a spreadsheet takes for the start of a formula, at the start of a cell.
@@ -75,6 +75,7 @@ def _cells(result: Result) -> list[Cell]:
         result.revision,
         result.weights,
         result.tokenizer,
+        result.adapter,
         result.engine,
         result.engine_version,
         result.backend,

@@ -46,9 +46,9 @@ def page_lines(page: Page) -> bytes:
     # All at once: a field by its name takes longer.
     (
         id_, _, line, custom_id, state, sample, text, finish_reason, prompt_tokens,
-        completion_tokens, logprobs, model, revision, weights, tokenizer, engine, engine_version,
-        backend, dtype, device, hardware, worker, seed, params, attempts, started_at,
-        finished_at, error_code, error_message, logprob, embedding, request,
+        completion_tokens, logprobs, model, revision, weights, tokenizer, adapter, engine,
+        engine_version, backend, dtype, device, hardware, worker, seed, params, attempts,
+        started_at, finished_at, error_code, error_message, logprob, embedding, request,
     ) = page.columns  # fmt: skip
     template, cells = b"", []
     for opening, column in (
@@ -65,6 +65,7 @@ def page_lines(page: Page) -> bytes:
         (b',"revision":', _json_or_same(revision)),
         (b',"weights":', _json_or_same(weights)),
         (b',"tokenizer":', _json_or_same(tokenizer)),
+        (b',"adapter":', _json_or_same(adapter)),
         (b',"engine":', _json_or_same(engine)),
         (b',"engine_version":', _json_or_same(engine_version)),
         (b',"backend":', _json_or_same(backend)),

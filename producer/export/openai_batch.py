@@ -27,6 +27,7 @@ REFUSED = frozenset(
         "invalid_request",
         "no_chat_template",
         "prompt_too_long",
+        "unknown_adapter",
         "unsupported_parameter",
     }
 )
@@ -87,12 +88,14 @@ def _body(samples: Sequence[Result], defaults: Mapping[str, Any]) -> dict[str, A
         raise ValueError("the openai format needs results with their requests")
     request = request_of(job.request)
     chat = "messages" in request
-    start = 0 if chat else _text_start(request, defaults)
+    params = {**defaults, **request.get("params", {})}
+    start = 0 if chat else _text_start(request, params)
     return {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{job.id}",
         "object": "chat.completion" if chat else "text_completion",
         "created": int(job.finished_at or 0),
-        "model": job.model,
+        # As OpenAI's servers name a model that is tuned.
+        "model": params.get("adapter") or job.model,
         "choices": [
             _chat_choice(sample) if chat else _completion_choice(sample, start)
             for sample in samples
@@ -102,9 +105,8 @@ def _body(samples: Sequence[Result], defaults: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _text_start(request: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
+def _text_start(request: Mapping[str, Any], params: Mapping[str, Any]) -> int:
     """Where in the text the generated part begins: `echo` puts the prompt before it."""
-    params = {**defaults, **request.get("params", {})}
     return len(request["prompt"]) if params.get("echo") else 0
 
 

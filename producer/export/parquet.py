@@ -55,6 +55,7 @@ SCHEMA = pa.schema(
         pa.field("revision", pa.string()),
         pa.field("weights", pa.string()),
         pa.field("tokenizer", pa.string()),
+        pa.field("adapter", pa.string()),
         pa.field("engine", pa.string()),
         pa.field("engine_version", pa.string()),
         pa.field("backend", pa.string()),

@@ -20,7 +20,7 @@ from producer.reading.template import Template
 _MAX_CELL = 16 * 2**20
 
 #: Cells that are text even where they look like JSON.
-_TEXT_COLUMNS = frozenset({"custom_id", "model"})
+_TEXT_COLUMNS = frozenset({"adapter", "custom_id", "model"})
 
 #: Text, too, and an empty cell is an empty text.
 _PROMPT_COLUMNS = frozenset({"prompt", "text", "completion"})

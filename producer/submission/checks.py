@@ -28,11 +28,17 @@ class LineChecks:
             )
         if line.model is None and "messages" not in line.request:
             return line
-        if not self._order.ignore_line_model and self._is_foreign(line.model):
+        if line.model in self._order.adapters:
+            adapted = _adapted(line, line.model)
+            if isinstance(adapted, BadLine):
+                return adapted
+            line = adapted
+        elif not self._order.ignore_line_model and self._is_foreign(line.model):
             return _bad(
                 line,
                 f"asks for model '{line.model}', and this batch is for '{self._order.model}': "
-                "submit it apart, or give --ignore-line-model",
+                "submit it apart, give --adapter if that is the name of a LoRA adapter, or give "
+                "--ignore-line-model",
             )
         if "messages" in line.request and self._lacks_template():
             return _bad(
@@ -58,6 +64,17 @@ class LineChecks:
         if self._no_template is None:
             self._no_template = chat_template_state(self._order.model) == "absent"
         return self._no_template
+
+
+def _adapted(line: Line, adapter: str) -> Line | BadLine:
+    """The line with the adapter that its `model` names among its parameters."""
+    params = line.request.get("params", {})
+    if params.get("adapter", adapter) != adapter:
+        return _bad(
+            line,
+            f"asks for model '{adapter}' and for adapter '{params['adapter'] or ''}': give one",
+        )
+    return line._replace(request={**line.request, "params": {**params, "adapter": adapter}})
 
 
 def _bad(line: Line, reason: str) -> BadLine:

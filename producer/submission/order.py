@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from db.adapters import check_names
 from db.errors import ConflictError, InputError, UsageError
 from db.modes import Mode
 from db.records import Batch
@@ -36,6 +37,8 @@ class Order:
     skip_invalid: bool = False
     #: Run a line that names another model with this one.
     ignore_line_model: bool = False
+    #: LoRA adapters that a line's `model` may name: it runs with that one.
+    adapters: frozenset[str] = frozenset()
     #: Jobs of a chunk at most; None: the number of jobs decides.
     chunk_size: int | None = None
     #: Seconds after which what is unfinished expires; None: never.
@@ -45,6 +48,7 @@ class Order:
         """Raises UsageError for what the database, or OpenAI's clients, would not take."""
         if self.expires is not None and not 0 < self.expires <= _LONGEST:
             raise UsageError("expires: give more than 0 seconds, and at most ten years")
+        check_names(self.adapters, self.model)
         _check_length("name", self.name, 200)
         _check_length("idempotency key", self.idempotency_key, 300)
         if len(self.metadata) > 16:

@@ -269,6 +269,16 @@ def test_given_a_stop_string_when_it_comes_then_the_text_ends_before_it(engine: 
     assert sample.finish_reason == "stop"
 
 
+def test_given_an_adapter_that_was_not_loaded_when_asked_for_then_it_fails_by_name(
+    engine: Engine,
+) -> None:
+    outcome = outcomes(engine, [request("a", PROMPT, adapter="fin")])["a"]
+    assert isinstance(outcome, Failed)
+    assert outcome.code in {"unknown_adapter", "unsupported_parameter"}
+    assert "adapter" in outcome.message
+    assert not outcome.retriable
+
+
 def test_given_echo_when_completed_then_the_text_begins_with_the_prompt(engine: Engine) -> None:
     plain = completed(engine, [request("a", PROMPT)])["a"].samples[0].text
     echoed = completed(engine, [request("b", PROMPT, echo=True)])["b"].samples[0].text

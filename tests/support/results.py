@@ -47,6 +47,7 @@ def result(line: int = 1, **changes: Any) -> Result:
         "revision": "abc123",
         "weights": "5f" * 32,
         "tokenizer": "a1" * 32,
+        "adapter": None,
         "engine": "transformers",
         "engine_version": "5.23.0, torch 2.13.0",
         "backend": "continuous, packed attention",

@@ -145,7 +145,8 @@ def test_every_parameter_of_another_mode_is_documented_with_its_default(
     table = rows(section(FORMATS, HEADINGS[mode]))
     documented = {names(row[0])[0]: row[2] for row in table if len(row) == 4}
     defaults = {
-        name: f"`{str(field.default).lower()}`" for name, field in parameters.model_fields.items()
+        name: "unset" if field.default is None else f"`{str(field.default).lower()}`"
+        for name, field in parameters.model_fields.items()
     }
     assert documented == defaults
 
@@ -155,7 +156,7 @@ def test_every_key_of_a_request_of_another_mode_is_documented() -> None:
         text = section(FORMATS, HEADINGS[mode])
         assert [key for key in NAMES[mode].prompts if f"`{key}`" not in text] == []
     keys = {name for row in rows(section(FORMATS, "## Scores")) for name in names(row[0])}
-    assert keys == {"prompt", "text", "messages", "completion", "logprobs"}
+    assert keys == {"prompt", "text", "messages", "completion", "logprobs", "adapter"}
 
 
 def test_the_table_of_modes_is_the_programs() -> None:

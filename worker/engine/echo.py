@@ -11,6 +11,7 @@ Options:
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
 import os
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 from threading import Condition, Thread
 from typing import TypeVar
 
+from worker.engine.adapters import unknown_adapter
 from worker.engine.echo_words import answer, measured
 from worker.engine.options import check_names, choice, number
 from worker.engine.parameters import refusal
@@ -78,6 +80,11 @@ class EchoEngine:
         self._latency = number(options, "latency", default=0.0, at_least=0.0)
         default = config.max_concurrency or 64
         self._capacity = int(number(options, "capacity", default=default, at_least=1))
+        #: Any folder will do: it is not looked at.
+        self._adapters = {
+            name: hashlib.sha256(place.encode()).hexdigest()
+            for name, place in config.adapters.items()
+        }
         self._faults = choice(options, "faults", ("on", "off"), "off") == "on"
         self._changed = Condition()
         self._jobs: dict[str, _Job] = {}
@@ -102,6 +109,7 @@ class EchoEngine:
             dtype="text",
             parameters=0,
             capacity=self._capacity,
+            adapters=self._adapters,
         )
 
     def submit(self, request: Request, on_done: OnDone) -> None:
@@ -117,7 +125,8 @@ class EchoEngine:
             hangs = fault == "[[hang]]"
             outcome = _broken(fault)
         else:
-            outcome = answered(request)
+            unknown = unknown_adapter(request.params.adapter, self._adapters)
+            outcome = unknown or answered(request)
         if self._latency == 0 and not hangs and not self._closed:
             self._count(outcome)
             on_done(request.id, outcome)

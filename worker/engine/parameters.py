@@ -21,11 +21,13 @@ Support = Mapping[str, str]
 _ALL: Support = dict.fromkeys(SamplingParams.model_fields, YES)
 #: What only an engine that chooses tokens can follow.
 STRUCTURES = ("response_format", "regex", "choice", "grammar")
+#: What only an engine that has the model's layers, or vLLM, can add.
+ADAPTER = "adapter"
 _NO_CHOICE = "no effect: there is nothing to choose"
 
 SUPPORT: dict[str, Support] = {
     "transformers": _ALL,
-    "keras": _ALL,
+    "keras": {name: what for name, what in _ALL.items() if name != ADAPTER},
     "vllm": {
         **_ALL,
         "temperature": "yes, up to 2; between 0 and 0.01 it counts as 0.01",
@@ -40,6 +42,7 @@ SUPPORT: dict[str, Support] = {
         "seed": "see temperature",
         "logprobs": "every log-probability is 0",
         "top_logprobs": "one alternative at most",
+        ADAPTER: "no effect; one that the worker was not given is refused",
         **dict.fromkeys(("top_k", "top_p", "min_p", "repetition_penalty"), _NO_CHOICE),
     },
     "openai": {
@@ -66,6 +69,11 @@ UNDER_OPTION: dict[str, dict[str, frozenset[str]]] = {
         )
     }
 }
+
+
+def adapter_engines() -> list[str]:
+    """The engines that load LoRA adapters."""
+    return _that_honour(ADAPTER)
 
 
 #: The modes of each engine.

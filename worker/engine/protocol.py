@@ -177,6 +177,8 @@ class EngineInfo:
     #: Where the files that were loaded lie on this machine: weights and tokenizer are told by
     #: their digests. None: not here, as those of a hosted model.
     folder: Path | None = None
+    #: LoRA adapters that are loaded beside the model, by name: their digests.
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,8 @@ class EngineConfig:
     max_batch_tokens: int | None = None
     #: Engine-specific settings, by name.
     options: Mapping[str, str] = field(default_factory=dict)
+    #: LoRA adapters to load beside the model: name -> folder, or hub id.
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import cast
 
 from db.errors import SettingsError
+from worker.engine.parameters import adapter_engines
 from worker.engine.protocol import Engine, EngineConfig
 
 #: Engine name -> the class that makes it, as `module:class`.
@@ -35,11 +36,16 @@ def engine_names() -> list[str]:
 def create(name: str, config: EngineConfig) -> Engine:
     """A new engine, not yet started.
 
-    Raises SettingsError for an unknown name, for a library that is not installed, and for an
-    option in `config.options` that the engine does not have.
+    Raises SettingsError for an unknown name, for a library that is not installed, for an option
+    in `config.options` that the engine does not have, and for adapters that it can't load.
     """
     if name not in _FACTORIES:
         raise SettingsError(_unknown(name))
+    if config.adapters and name not in adapter_engines():
+        raise SettingsError(
+            f"engine '{name}' can't load adapters ({', '.join(config.adapters)}): leave --adapter "
+            f"out, or use an engine that can ({', '.join(adapter_engines())})"
+        )
     module, _, factory = _FACTORIES[name].partition(":")
     try:
         return cast(Engine, getattr(import_module(module), factory)(config))

@@ -15,6 +15,7 @@ MADE = Provenance(
     revision="abc",
     weights=None,
     tokenizer="a1",
+    adapter=None,
     engine="transformers",
     engine_version="5.23.0, torch 2.13.0",
     backend="static",

@@ -24,7 +24,7 @@ def test_given_nothing_when_asked_then_every_default_is_told() -> None:
     seed, params = recipe({})
     assert seed == seed_of(UID, 5)
     unset = {"max_length", "seed", "top_logprobs"}
-    unset |= {"response_format", "regex", "choice", "grammar"}
+    unset |= {"response_format", "regex", "choice", "grammar", "adapter"}
     unset |= {"retry_max_tokens", "retry_invalid"}
     assert set(params) == set(SamplingParams.model_fields) - unset
     assert (params["max_tokens"], params["temperature"], params["stop"]) == (128, 1.0, [])

@@ -47,6 +47,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "top_logprobs": ([], [-1, 21, 1.5, True]),
     "retry_max_tokens": ([2, 10**6], [1, -1, 1.5, "200", True]),
     "retry_invalid": ([1, 10], [0, 11, 1.5, "1", True]),
+    "adapter": (["fin", "a.b-c_2", "7", "x" * 128], ["a b", "a/b", "ü", "x" * 129, 7, True, ["a"]]),
 }
 
 
@@ -302,7 +303,7 @@ def test_given_defaults_of_a_mode_when_merged_then_the_line_wins() -> None:
     merged = merge({"normalize": True, "pooling": "first"}, line, Mode.EMBED)
     assert merged == EmbedParams(pooling="last", normalize=True)
     assert merge({}, {"logprobs": 0}, Mode.SCORE) == ScoreParams(logprobs=0)
-    assert parameter_names(Mode.SCORE) == ["logprobs"]
+    assert parameter_names(Mode.SCORE) == ["adapter", "logprobs"]
 
 
 STRUCTURES: list[tuple[dict[str, Any], str]] = [

@@ -34,3 +34,11 @@ def test_given_a_parameter_that_an_engine_lacks_when_asked_for_then_it_is_refuse
     assert refused.code == "unsupported_parameter"
     assert "min_p" in refused.message
     assert "transformers" in refused.message
+
+
+def test_given_an_adapter_when_an_engine_loads_none_then_it_is_refused_by_name() -> None:
+    for engine in ("keras", "openai"):
+        refused = parameters.refusal(engine, SamplingParams(adapter="fin"))
+        assert refused is not None
+        assert "can't honour adapter" in refused.message
+        assert "'transformers', 'vllm', 'echo'" in refused.message

@@ -43,6 +43,7 @@ def test_given_a_sample_when_written_then_every_key_is_there(tmp_path: Path) -> 
             "revision": "abc123",
             "weights": "5f" * 32,
             "tokenizer": "a1" * 32,
+            "adapter": None,
             "engine": "transformers",
             "engine_version": "5.23.0, torch 2.13.0",
             "backend": "continuous, packed attention",

@@ -44,3 +44,8 @@ def test_given_a_size_when_it_is_announced_then_it_is_readable(parameters: int, 
 def test_given_a_model_elsewhere_when_it_is_announced_then_no_size_is_made_up() -> None:
     line = ready_line(replace(INFO, parameters=0, device="api.openai.com"), "q")
     assert line.startswith("ready: openai-community/gpt2 on api.openai.com, ")
+
+
+def test_given_adapters_when_it_is_announced_then_the_line_names_them() -> None:
+    line = ready_line(replace(INFO, adapters={"fin": "0a", "law": "0b"}), "q")
+    assert line.endswith(", queue q, adapters fin law")

@@ -9,7 +9,8 @@ from worker.engine.kerashub.backend import KerasBackend
 from worker.engine.kerashub.compiled import Passes
 from worker.engine.kerashub.loading import load
 from worker.engine.options import check_names, choice
-from worker.engine.protocol import EngineConfig, EngineInfo
+from worker.engine.parameters import refusal
+from worker.engine.protocol import EngineConfig, EngineInfo, OnDone, Request
 from worker.engine.shared.admission import Admission
 from worker.engine.shared.answering import AnsweringEngine, Started
 from worker.engine.shared.guide import Guides
@@ -40,6 +41,13 @@ class KerasEngine(AnsweringEngine):
         self._framework = framework.wanted(option)
         if find_spec("keras_hub") is None:
             raise ModuleNotFoundError("No module named 'keras_hub'", name="keras_hub")
+
+    def submit(self, request: Request, on_done: OnDone) -> None:
+        refused = None if self._closed else refusal("keras", request.params)
+        if refused is not None:
+            on_done(request.id, refused)
+        else:
+            super().submit(request, on_done)
 
     def _load(self) -> tuple[Started, EngineInfo]:
         loaded = load(self._config, self._framework, insist=self._insist)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from db.structure import Structure
+from worker.engine.adapters import unknown_adapter
 from worker.engine.protocol import Failed, Request
 from worker.engine.room import room, strange_stop
 from worker.engine.shared.continuation import Continuation
@@ -27,12 +29,17 @@ class Admission:
     context_length: int | None
     #: What an encoder-decoder's text begins with; None: the text goes on from the prompt.
     decoder_start_id: int | None = None
+    #: Adapters that are loaded beside it, by name.
+    adapters: Collection[str] = ()
 
     def continuations(
         self, request: Request, prompt: Prompt, longest: int | None
     ) -> list[Continuation] | Failed:
         """The request's samples, ready to run; `longest` is what the KV cache holds of one."""
         params, start = request.params, self.decoder_start_id
+        unknown = unknown_adapter(params.adapter, self.adapters)
+        if unknown is not None:
+            return unknown
         limit = room(
             len(prompt.token_ids),
             params,

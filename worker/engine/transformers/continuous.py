@@ -146,6 +146,7 @@ class ContinuousBackend:
                 self._token_text,
                 turns,
                 attention=self._attention,
+                adapters=self._loaded.adapters,
             )
         manager.start()
         return manager

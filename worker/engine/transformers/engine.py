@@ -15,6 +15,7 @@ from worker.engine.shared.answering import AnsweringEngine, Started
 from worker.engine.shared.backend import Backend, traits, why_not_continuous
 from worker.engine.shared.guide import Guides
 from worker.engine.shared.prompt import Prompter
+from worker.engine.transformers.adapter_loading import with_adapters
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
 from worker.engine.transformers.loading import LoadedModel, hardware, load
 from worker.engine.transformers.measurer import Measurer
@@ -41,7 +42,7 @@ class TransformersEngine(AnsweringEngine):
         self._attention = choice(config.options, "attention", OPTIONS["attention"], "packed")
 
     def _load(self) -> tuple[Started, EngineInfo]:
-        loaded = load(self._config)
+        loaded = with_adapters(load(self._config), self._config.adapters)
         prompter = Prompter(loaded.tokenizer)
         measurer = Measurer(loaded, self._config, prompter)
         backend = self._backend(loaded, prompter)
@@ -52,6 +53,7 @@ class TransformersEngine(AnsweringEngine):
             end_ids=loaded.end_ids,
             vocabulary=vocabulary,
             context_length=loaded.context_length,
+            adapters=loaded.adapters.digests,
             decoder_start_id=loaded.decoder_start_id if loaded.encoder_decoder else None,
         )
         measurer.start()
@@ -70,6 +72,7 @@ class TransformersEngine(AnsweringEngine):
             backend=backend.name,
             hardware=hardware(loaded.device),
             folder=loaded.folder,
+            adapters=loaded.adapters.digests,
         )
         return Started(prompter, admission, backend, measurer), info
 

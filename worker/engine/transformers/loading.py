@@ -33,6 +33,7 @@ from worker.engine.shared.metadata import (
     why_not_loaded,
 )
 from worker.engine.shared.weight_files import check_weights
+from worker.engine.transformers.lora import Adapters
 from worker.engine.transformers.memory import is_out_of_memory
 from worker.engine.transformers.turns import Turns
 
@@ -59,6 +60,8 @@ class LoadedModel:
     end_ids: frozenset[int]
     #: Whoever computes with the model takes one.
     turns: Turns = field(default_factory=Turns)
+    #: What may be added to its layers, for some of a batch.
+    adapters: Adapters = field(default_factory=Adapters)
 
     @property
     def encoder_decoder(self) -> bool:

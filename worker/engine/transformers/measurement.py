@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from worker.engine.adapters import unknown_adapter
 from worker.engine.protocol import Failed, Measurement, OnDone, Outcome, ScoreRequest
 from worker.engine.shared.prompt import Prompter
 
@@ -39,8 +40,13 @@ class Measurable:
     encoder_decoder: bool
     #: Tokens of prompt and completion together; of an encoder-decoder, of each. None: no limit.
     context_length: int | None
+    #: Adapters that are loaded beside it, by name.
+    adapters: Collection[str] = ()
 
     def read(self, request: Measurement, on_done: OnDone) -> Measuring | Failed:
+        unknown = unknown_adapter(request.params.adapter, self.adapters)
+        if unknown is not None:
+            return unknown
         prompt = self.prompter.prompt(request)
         if isinstance(prompt, Failed):
             return prompt

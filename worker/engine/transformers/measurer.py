@@ -42,8 +42,11 @@ class Measurer:
         self.batch_tokens = config.max_batch_tokens or default
         self._body = Body(loaded)
         self._turns = loaded.turns
+        self._adapters = loaded.adapters
         self._token_text: Callable[[int], str] = prompter.token_text
-        self._measurable = Measurable(prompter, loaded.encoder_decoder, loaded.context_length)
+        self._measurable = Measurable(
+            prompter, loaded.encoder_decoder, loaded.context_length, loaded.adapters.digests
+        )
         #: What has not been answered, by id; and of it what has not begun, oldest first.
         self._open: dict[str, Measuring] = {}
         self._pending: list[Measuring] = []
@@ -148,7 +151,8 @@ class Measurer:
         self._divide(live, reason, out_of_memory)
 
     def _pass(self, batch: Sequence[Measuring]) -> None:
-        with self._turns.take(), self._body.ready():
+        adapters = self._adapters.rows([one.request.params.adapter for one in batch])
+        with self._turns.take(), self._body.ready(), adapters:
             scoring.measure(self._body, batch, self._token_text)
 
     def _divide(self, batch: Sequence[Measuring], reason: str, out_of_memory: bool) -> None:

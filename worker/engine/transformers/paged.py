@@ -25,6 +25,9 @@ import transformers
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching import (
+    cache as pages,
+)
+from transformers.generation.continuous_batching import (
     continuous_api,
     input_outputs,
     model_runner,
@@ -36,9 +39,11 @@ from worker.engine.shared.backend import Progress
 from worker.engine.shared.continuation import Continuation, look_ahead
 from worker.engine.transformers import attention, paged_attention, sampler
 from worker.engine.transformers.logprobs import record_logprobs
+from worker.engine.transformers.lora import Adapters
 from worker.engine.transformers.memory import KvShape, Limits, is_out_of_memory
 from worker.engine.transformers.projections import Projections
 from worker.engine.transformers.runner import GraphRunner, Runner, TableInputs
+from worker.engine.transformers.sharing import share_apart
 from worker.engine.transformers.turns import Turns
 
 #: What this file reaches into, and which release it was written against.
@@ -53,6 +58,8 @@ _SEAMS: tuple[tuple[Any, str], ...] = (
     (model_runner.ModelRunner, "run_one_warmup"),
     (input_outputs.ContinuousBatchingIOs, "prepare_batch_tensors"),
     (model_runner, "infer_max_single_request_tokens"),
+    (pages.PagedAttentionCache, "search_prefix_match"),
+    (pages.PagedAttentionCache, "mark_complete_blocks"),
     (continuous_api.ContinuousBatchingManager, "_create_batch_processor"),
     (continuous_api.ContinuousBatchingManager, "_generation_step"),
     (continuous_api.ContinuousBatchingManager, "_handle_critical_error"),
@@ -155,12 +162,14 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         turns: Turns,
         *,
         attention: str | None,
+        adapters: Adapters,
     ) -> None:
         """Take the memory; the caller has the turn. Raises whatever transformers or torch raise.
 
         `attention`: the name of our own; None: transformers' own.
         """
         self._attention = attention
+        self._adapters = adapters
         self._tabled = attention == paged_attention.NAME
         super().__init__(
             model=model,
@@ -228,7 +237,9 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
             )
             processor.model_runner.inputs_and_outputs = processor.inputs_and_outputs
         kind = GraphRunner if self._tabled else Runner
-        processor.model_runner = kind(processor.model_runner, self._choose)
+        processor.model_runner = kind(processor.model_runner, self._choose, self._adapters)
+        if self._adapters.digests:
+            share_apart(processor, self._adapters)
         return processor
 
     def _choose(self, logits: torch.Tensor, batch: Sequence[PagedSequence]) -> torch.Tensor:

@@ -20,6 +20,7 @@ from transformers.generation.continuous_batching.input_outputs import Continuous
 from transformers.generation.continuous_batching.utils import stream_context
 
 from worker.engine.transformers import steps
+from worker.engine.transformers.lora import Adapters
 
 #: Chooses the next token of each request: logits `[requests, vocabulary]` float32 -> `[requests]`.
 Choose = Callable[[Tensor, Sequence[Any]], Tensor]
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Runner(model_runner.ModelRunner):
     """transformers' runner, whose tokens we choose."""
 
-    def __init__(self, base: Any, choose: Choose) -> None:
+    def __init__(self, base: Any, choose: Choose, adapters: Adapters) -> None:
         """Takes the place of `base`."""
         super().__init__(
             logit_processor=base.logit_processor,
@@ -41,16 +42,30 @@ class Runner(model_runner.ModelRunner):
             return_logprobs=base.return_logprobs,
         )
         self._choose = choose
+        self._adapters = adapters
         #: Of the last step: `[requests or more, vocabulary]` float32.
         self._logits = torch.empty(0)
 
     def compute_batch(self, model: Any, batch_data: dict[str, Any]) -> None:
-        super().compute_batch(model, batch_data)
         inputs = self.inputs_and_outputs
+        try:
+            with stream_context(inputs.compute_stream):
+                self._adapt(batch_data["input_ids"].shape[1])
+            super().compute_batch(model, batch_data)
+        finally:
+            self._adapters.clear()
         batch = [one.state for one in inputs.requests_in_batch if one.has_new_token]
         if batch:
             with stream_context(inputs.compute_stream):
                 self._choose_tokens(batch, inputs.output_ids[0, : len(batch)])
+
+    def _adapt(self, tokens: int) -> None:
+        """Each sequence of a step of so many tokens, padding included, with its own adapter."""
+        self._adapters.use_packed(self._adapted(), tokens)
+
+    def _adapted(self) -> list[tuple[str | None, int]]:
+        batch = self.inputs_and_outputs.requests_in_batch
+        return [(one.state.continuation.params.adapter, one.query_length) for one in batch]
 
     def _choose_tokens(self, batch: Sequence[Any], tokens: Tensor) -> None:
         tokens.copy_(self._choose(self._logits[: len(batch)], batch))
@@ -75,14 +90,15 @@ class GraphRunner(Runner):
 
     use_cuda_graph_decode: bool
 
-    def __init__(self, base: Any, choose: Choose) -> None:
-        super().__init__(base, choose)
+    def __init__(self, base: Any, choose: Choose, adapters: Adapters) -> None:
+        super().__init__(base, choose, adapters)
         self._only_ongoing = False
         self._warming = False
         self._table: Tensor | None = None
         self._most = int(self.cb_config.max_requests_per_batch)
         # What a graph reads must lie where it lay when it was captured.
         self._places = torch.arange(self._most, device=self.cache.device)
+        adapters.reserve(self._most)
 
     def warmup(self, model: Any) -> None:
         """Capture a graph for every number of requests, or go without any."""
@@ -116,6 +132,11 @@ class GraphRunner(Runner):
             batch_data["block_table"] = self._on_device(batch_data["block_table"])
             self.cache.promptmill_step = self._step(batch_data)
         super().compute_batch(model, batch_data)
+
+    def _adapt(self, tokens: int) -> None:
+        # At its capture a graph has no sequences of ours; it must have the additions all the same.
+        sequences = [] if self._warming else self._adapted()
+        self._adapters.use_packed(sequences, tokens, graph=self.pad_inputs)
 
     def _choose_tokens(self, batch: Sequence[Any], tokens: Tensor) -> None:
         if not self._warming:

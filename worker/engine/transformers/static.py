@@ -48,7 +48,8 @@ class StaticBackend(PaddedBackend):
             continuation.start()
         chooser = _Chooser(batch, self.progress, self._token_text, lambda: self._closed)
         longest = max(one.limit for one in batch)
-        with self._loaded.turns.take(), torch.inference_mode():
+        adapters = self._loaded.adapters.rows([one.params.adapter for one in batch])
+        with self._loaded.turns.take(), torch.inference_mode(), adapters:
             self._loaded.model.generate(
                 **self._inputs(batch),
                 max_new_tokens=longest,

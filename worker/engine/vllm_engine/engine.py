@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any
 
 from db.errors import EngineError
+from worker.engine.adapters import unknown_adapter
 from worker.engine.protocol import (
     Cancelled,
     Completed,
@@ -189,7 +190,11 @@ class VllmEngine:
 def _job(started: _Started, request: Request, on_done: OnDone) -> _Job | Failed:
     """The request as a job, or why the model can't take it."""
     params, plan = request.params, started.plan
-    refusal = sampling.too_hot(params) or strange_stop(params, plan.vocabulary)
+    refusal = (
+        unknown_adapter(params.adapter, started.loaded.info.adapters)
+        or sampling.too_hot(params)
+        or strange_stop(params, plan.vocabulary)
+    )
     if refusal is not None:
         return refusal
     prompt = plan.prompter.prompt(request)
@@ -219,6 +224,7 @@ async def _generate(started: _Started, job: _Job) -> Completed | Failed:
                     job.prompt.token_ids,
                     sampling.arguments(request, job.limit, index),
                     f"{name}#{index}",
+                    request.params.adapter,
                 )
             )
             for index in range(request.params.n)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from db.errors import ModelLoadError, PromptmillError
 from worker.engine.protocol import EngineConfig, EngineInfo
+from worker.engine.shared.adapter_files import AdapterFiles, read_adapters
 from worker.engine.shared.prompt import Prompter
-from worker.engine.vllm_engine import settings
+from worker.engine.vllm_engine import adapters, settings
 
 #: What vLLM reads from the environment; whoever has set one keeps it.
 _ENVIRONMENT = {
@@ -50,6 +51,8 @@ class Plan:
     shape: Any
     #: What the installed vLLM is built for.
     there: str
+    #: LoRA adapters that are to be loaded beside it.
+    adapters: Sequence[AdapterFiles] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
     there = str(current_platform.device_type)
     settings.device_ids(config.device, there, options.tensor_parallel)
     check_weights(config.model)
+    files = read_adapters(config.adapters)
+    extra = adapters.arguments(files)
     try:
         shape = AutoConfig.from_pretrained(
             config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
@@ -101,7 +106,7 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
         )
 
         def make() -> Any:
-            return AsyncEngineArgs(**arguments).create_engine_config()
+            return AsyncEngineArgs(**arguments, **extra).create_engine_config()
 
         model = make().model_config
     except PromptmillError:
@@ -119,6 +124,7 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
         trial_ids=list(tokenizer(_TRIAL)["input_ids"]),
         shape=shape,
         there=there,
+        adapters=files,
     )
 
 
@@ -198,6 +204,7 @@ def _info(planned: Plan, made: Any) -> EngineInfo:
         capacity=made.scheduler_config.max_num_seqs,
         kv_tokens=made.cache_config.kv_cache_size_tokens,
         context_length=min(planned.context_length, longest),
+        adapters={one.name: one.digest for one in planned.adapters},
     )
 
 

@@ -11,22 +11,24 @@ import gc
 import logging
 import multiprocessing
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
 from db.errors import EngineError, ModelLoadError
+from worker.engine.shared.adapter_files import bad_adapter
 from worker.engine.vllm_engine import loading
+from worker.engine.vllm_engine.adapters import lora_requests
 from worker.engine.vllm_engine.guard import Guard
 
 T = TypeVar("T")
 
-#: Called with a prompt's token ids, arguments of vLLM's SamplingParams and a unique name, it gives
-#: vLLM's RequestOutput for one sample, whole. It raises what vLLM raises: EngineDeadError once it
-#: has died. Cancelling it stops the work.
-Generate = Callable[[list[int], dict[str, Any], str], Coroutine[Any, Any, Any]]
+#: Called with a prompt's token ids, arguments of vLLM's SamplingParams, a unique name and that of
+#: an adapter (or None), it gives vLLM's RequestOutput for one sample, whole. It raises what vLLM
+#: raises: EngineDeadError once it has died. Cancelling it stops the work.
+Generate = Callable[[list[int], dict[str, Any], str, str | None], Coroutine[Any, Any, Any]]
 
 #: Seconds that tasks get to end once they are cancelled.
 _PATIENCE = 5.0
@@ -46,6 +48,8 @@ class Runner:
         #: None while it is started, and once nothing can be started any more.
         self._running: loading.Running | None = None
         self._broken: str | None = None
+        #: vLLM's LoRARequest of each adapter, by name; of the plain model None.
+        self._adapters: Mapping[str | None, Any] = {None: None}
         #: Set while calls may go on: vLLM runs, or never will again.
         self._open = asyncio.Event()
         #: The loop itself holds its tasks but weakly.
@@ -114,7 +118,12 @@ class Runner:
             process.join(_PATIENCE)
 
     async def _generate(
-        self, llm: Any, token_ids: list[int], arguments: dict[str, Any], name: str
+        self,
+        llm: Any,
+        token_ids: list[int],
+        arguments: dict[str, Any],
+        name: str,
+        adapter: str | None = None,
     ) -> Any:
         from vllm import SamplingParams
         from vllm.inputs import tokens_input
@@ -127,7 +136,8 @@ class Runner:
         params = SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
         output = None
         try:
-            async for whole in llm.generate(tokens_input(list(token_ids)), params, name):
+            prompt, lora = tokens_input(list(token_ids)), self._adapters[adapter]
+            async for whole in llm.generate(prompt, params, name, lora_request=lora):
                 output = whole
         except EngineDeadError:
             self._bury(llm)
@@ -138,6 +148,7 @@ class Runner:
 
     async def _first(self) -> loading.Loaded:
         running = self._begin()
+        self._adapters = lora_requests(self._plan.adapters)
         try:
             # Some models load and then don't run: a head of 16 on a CPU is one.
             arguments = {"temperature": 0.0, "max_tokens": 1, "detokenize": False}
@@ -147,7 +158,19 @@ class Runner:
                 f"model '{self._plan.config.model}' is loaded, but vLLM does not run it: its own "
                 "log, above, says why"
             ) from error
+        for one in self._plan.adapters:
+            await self._try(running, one.name, arguments)
         return running.loaded
+
+    async def _try(self, running: loading.Running, adapter: str, arguments: dict[str, Any]) -> None:
+        try:
+            await running.llm.add_lora(self._adapters[adapter])
+            await self._generate(
+                running.llm, self._plan.trial_ids, arguments, f"trial {adapter}", adapter
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise bad_adapter(adapter, f"can't be loaded by vLLM: {reason}") from error
 
     def _begin(self) -> loading.Running:
         self._guard.watch()
