@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -22,6 +24,7 @@ from worker.engine.protocol import (
     Measurement,
     Outcome,
     Request,
+    Sample,
     Scored,
     ScoreRequest,
     TokenLogprob,
@@ -99,19 +102,23 @@ def to_outcome(
 
 def _rows(outcome: Completed | Scored | Embedded) -> tuple[SampleRow, ...]:
     if isinstance(outcome, Completed):
-        return tuple(
-            SampleRow(
-                text=storable(sample.text),
-                finish_reason=sample.finish_reason,
-                completion_tokens=sample.completion_tokens,
-                logprobs=_logprobs(sample.logprobs),
-            )
-            for sample in outcome.samples
-        )
+        return tuple(map(sample_row, outcome.samples))
     if isinstance(outcome, Scored):
         logprobs = _logprobs(outcome.logprobs)
         return (SampleRow(None, None, outcome.tokens, logprobs, logprob=outcome.logprob),)
     return (SampleRow(None, None, 0, embedding=pack(outcome.vector, outcome.precision)),)
+
+
+def sample_row(sample: Sample) -> SampleRow:
+    """A sample as it is stored."""
+    return SampleRow(
+        text=storable(sample.text),
+        finish_reason=sample.finish_reason,
+        completion_tokens=sample.completion_tokens,
+        logprobs=_logprobs(sample.logprobs),
+        reasoning=None if sample.reasoning is None else storable(sample.reasoning),
+        tool_calls=_calls(sample.tool_calls),
+    )
 
 
 def storable(text: str) -> str:
@@ -122,6 +129,13 @@ def storable(text: str) -> str:
 def backoff(failed_attempts: int) -> float:
     """Seconds before the next attempt: none after no failure, then 1, 2, 4, … up to a minute."""
     return 0.0 if failed_attempts == 0 else float(min(60, 2 ** (failed_attempts - 1)))
+
+
+def _calls(calls: Sequence[Mapping[str, Any]] | None) -> str | None:
+    """As JSON that any database stores. A half of a surrogate pair is no text for orjson."""
+    if not calls:
+        return None
+    return storable(json.dumps(calls, ensure_ascii=False).replace("\\u0000", "\\ufffd"))
 
 
 def _logprobs(tokens: tuple[TokenLogprob, ...] | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from db.structure import Structure
+from db.structure import lark
 from worker.engine.protocol import Failed, Request
 from worker.engine.room import room, strange_stop
 from worker.engine.shared.continuation import Continuation
@@ -45,13 +45,15 @@ class Admission:
         strange = strange_stop(params, self.vocabulary)
         if strange is not None:
             return strange
-        guide = self._guide(params.structure)
+        guide = self._guide(request)
         if isinstance(guide, Failed):
             return guide
         end_ids = frozenset(params.stop_token_ids)
         if not params.ignore_eos:
             end_ids |= self.end_ids
         serial = next(_serial)
+        # Only what is asked of the answer proper has to know where the thinking ends.
+        reader = self.prompter.reader if guide is not None or params.stop else None
         return [
             Continuation(
                 id=f"{request.id}#{index}@{serial}",
@@ -65,14 +67,18 @@ class Admission:
                 decode=self.prompter.decode,
                 penalised_ids=prompt.token_ids if start is None else (start,),
                 guide=None if guide is None else guide.copy(),
+                phases=None if reader is None else reader.phases(prompt.opening),
             )
             for index in range(params.n)
         ]
 
-    def _guide(self, wanted: Structure | None) -> Guide | Failed | None:
-        if wanted is None:
-            return None
+    def _guide(self, request: Request) -> Guide | Failed | None:
+        calls, wanted = self.prompter.reader.calls_grammar(request), request.params.structure
+        if isinstance(calls, Failed):
+            return calls
         try:
-            return self.guides.guide(wanted)
+            if calls is not None:
+                return self.guides.guide_along(lark(calls))
+            return None if wanted is None else self.guides.guide(wanted)
         except ValueError as error:
             return Failed("bad_structure", f"the text can't be given this structure: {error}")

@@ -30,9 +30,11 @@ from worker.engine.protocol import (
     Request,
 )
 from worker.engine.room import room, strange_stop
-from worker.engine.shared.prompt import Prompt
+from worker.engine.shared.prompt import Prompt, Prompter
+from worker.engine.shared.thinking import Phases
 from worker.engine.telling import tell
 from worker.engine.vllm_engine import loading, sampling
+from worker.engine.vllm_engine.generating import generate_sample
 from worker.engine.vllm_engine.runner import Runner
 from worker.engine.vllm_engine.settings import Options
 
@@ -52,6 +54,8 @@ class _Job:
     prompt: Prompt
     #: New tokens of each sample, at most.
     limit: int
+    #: The grammar of the calls that it has to make; None: it need not.
+    calls: str | None = None
     #: Set and read on the loop only.
     task: asyncio.Task[None] | None = None
 
@@ -201,7 +205,12 @@ def _job(started: _Started, request: Request, on_done: OnDone) -> _Job | Failed:
         context_length=plan.context_length,
         longest=started.loaded.longest,
     )
-    return limit if isinstance(limit, Failed) else _Job(request, on_done, prompt, limit)
+    if isinstance(limit, Failed):
+        return limit
+    calls = plan.prompter.reader.calls_grammar(request)
+    if isinstance(calls, Failed):
+        return calls
+    return _Job(request, on_done, prompt, limit, calls)
 
 
 def _stop(job: _Job) -> None:
@@ -212,34 +221,45 @@ def _stop(job: _Job) -> None:
 async def _generate(started: _Started, job: _Job) -> Completed | Failed:
     """All samples of a request. Raises what vLLM raises for any of them, alone or in a group."""
     request, name = job.request, f"{job.request.id}@{next(_serial)}"
+    prompter = started.plan.prompter
     async with started.runner.vllm() as generate, asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(
-                generate(
+                generate_sample(
+                    generate,
                     job.prompt.token_ids,
-                    sampling.arguments(request, job.limit, index),
+                    sampling.arguments(request, job.limit, index, job.calls),
                     f"{name}#{index}",
+                    _phases(job, prompter),
                 )
             )
             for index in range(request.params.n)
         ]
-    outputs = [task.result() for task in tasks]
+    samples = [task.result() for task in tasks]
+    outputs = [output for made in samples for output in made.outputs]
     if any(_corrupted(output) for output in outputs):
         return Failed(
             "not_finite",
             "the model's logits are not finite (NaN or infinite): load it in float32 or bfloat16",
         )
-    strange = [end for output in outputs if (end := output.outputs[0].finish_reason) not in _ENDS]
+    strange = [made.finish_reason for made in samples if made.finish_reason not in _ENDS]
     if strange:
         raise EngineError(f"vLLM ended a sample with '{strange[0]}'")
     return Completed(
         samples=tuple(
-            sampling.sample(request, index, output.outputs[0], job.prompt, started.plan.prompter)
-            for index, output in enumerate(outputs)
+            sampling.sample(request, index, made, job.prompt, prompter)
+            for index, made in enumerate(samples)
         ),
         prompt_tokens=len(job.prompt.token_ids),
         started_at=_started_at(outputs),
     )
+
+
+def _phases(job: _Job, prompter: Prompter) -> Phases | None:
+    """Only what is asked of the answer proper has to know where the thinking ends."""
+    params = job.request.params
+    asked = params.stop or params.structure is not None or job.calls is not None
+    return prompter.reader.phases(job.prompt.opening) if asked else None
 
 
 def _corrupted(output: Any) -> bool:
