@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tests.support.tiny_models import CONTEXT_LENGTH, _tokenizer
+from tests.support.tiny_models import _tokenizer
 
 Style = Literal["qwen3", "r1", "harmony", "granite", "magistral", "declared"]
 
@@ -24,7 +24,10 @@ WEATHER = {
         "description": "The weather of a city.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string", "maxLength": 12}, "days": {"type": "integer"}},
+            "properties": {
+                "city": {"type": "string", "maxLength": 12},
+                "days": {"type": "integer"},
+            },
             "required": ["city"],
             "additionalProperties": False,
         },
@@ -181,7 +184,7 @@ def build_parrot(
     folder: Path,
     *,
     messages: Sequence[Any] = CHAT,
-    context_length: int = 2 * CONTEXT_LENGTH,
+    context_length: int = 1024,
     **arguments: Any,
 ) -> Path:
     """A checkpoint that answers `messages` with `says` and its end token.

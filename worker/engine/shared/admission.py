@@ -52,8 +52,6 @@ class Admission:
         if not params.ignore_eos:
             end_ids |= self.end_ids
         serial = next(_serial)
-        # Only what is asked of the answer proper has to know where the thinking ends.
-        reader = self.prompter.reader if guide is not None or params.stop else None
         return [
             Continuation(
                 id=f"{request.id}#{index}@{serial}",
@@ -67,7 +65,7 @@ class Admission:
                 decode=self.prompter.decode,
                 penalised_ids=prompt.token_ids if start is None else (start,),
                 guide=None if guide is None else guide.copy(),
-                phases=None if reader is None else reader.phases(prompt.opening),
+                phases=self.prompter.phases(request, prompt),
             )
             for index in range(params.n)
         ]

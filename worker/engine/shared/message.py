@@ -69,13 +69,19 @@ class Reader:
             return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
         return str(self._tokenizer.decode([one for one in token_ids if one not in self._dropped]))
 
-    def phases(self, opening: Opening | None) -> Phases | None:
-        """Follows the thinking of an answer as it grows; None: it has none."""
+    def phases(self, prompt: str, opening: Opening | None, *, guided: bool) -> Phases | None:
+        """Follows the thinking of an answer as it grows; None: it has none.
+
+        `guided`: the answer has to be of a structure, so thinking must be told from it.
+        """
         marks = self.marks
         if opening is None or marks is None:
             return None
         opened = thinking.is_opened(marks, opening.text, continued=opening.continued)
-        if marks == thinking.HARMONY and not opened:
+        over = opening.continued or marks.close in opening.text or marks == thinking.HARMONY
+        # "Here is" is how many an answer begins: such a mark counts where the prompt asks for it.
+        strange = guided and marks.open not in self._added and marks.open not in prompt
+        if not opened and (over or strange):
             return None
         return Phases(marks, self.decode, self._encode, opened=opened)
 
@@ -137,8 +143,10 @@ class Reader:
         text, marks = self.decode(token_ids), self.marks
         if marks is None:
             return Said(None, text)
-        # Under a structure white space is the answer's own, unless it came with the mark.
-        structured = request.params.structure is not None and marks.close in self._added
+        # Under a structure white space is the answer's own, unless one token has it and the mark.
+        structured = request.params.structure is not None and any(
+            map(marks.close.endswith, self._added)
+        )
         opened = thinking.is_opened(marks, opening.text, continued=opening.continued)
         return thinking.split(marks, text, opened=opened, exact=structured)
 

@@ -11,7 +11,8 @@ import jinja2
 
 from worker.engine.protocol import EmbedRequest, Failed, Request, ScoreRequest
 from worker.engine.shared import rendering
-from worker.engine.shared.message import Message, Opening, Reader
+from worker.engine.shared.message import Message, Opening, Reader, demanded
+from worker.engine.shared.thinking import Phases
 
 #: What tokenizers raise for a text.
 _UNREADABLE = (UnicodeError, TypeError, ValueError)
@@ -79,6 +80,14 @@ class Prompter:
             request, prompt.text, prompt.opening, token_ids, finish_reason, index
         )
         return replace(made, text=prompt.text + made.text) if request.params.echo else made
+
+    def phases(self, request: Request, prompt: Prompt) -> Phases | None:
+        """Where a sample's thinking ends, for what is asked of the answer proper alone."""
+        params = request.params
+        guided = params.structure is not None or demanded(request) is not None
+        if not guided and not params.stop:
+            return None
+        return self.reader.phases(prompt.text, prompt.opening, guided=guided)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""

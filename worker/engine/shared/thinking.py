@@ -96,7 +96,7 @@ def split(marks: Marks, text: str, *, opened: bool, exact: bool = False) -> Said
     `exact`: white space after the mark is the answer's own.
     """
     if marks == HARMONY:
-        return _split_channels(text, opened=opened)
+        return _split_channels(text, opened=opened, exact=exact)
     begun = text.lstrip()
     if begun.startswith(marks.open):
         text = begun[len(marks.open) :]
@@ -116,7 +116,7 @@ def _unwrapped(text: str, around: tuple[str, str]) -> str:
     return stripped[len(before) :].removesuffix(after).strip()
 
 
-def _split_channels(text: str, *, opened: bool) -> Said:
+def _split_channels(text: str, *, opened: bool, exact: bool) -> Said:
     """Thinking is what the channel `analysis` has; a message with a recipient is a call."""
     thought: list[str] = []
     said: list[str] = []
@@ -127,14 +127,15 @@ def _split_channels(text: str, *, opened: bool) -> Said:
             if number or opened:
                 continue  # cut off before it said anything
             header, body = "", message  # it goes on with a message that was begun
-        body = _HARMONY_END.split(body)[0].strip()
+        whole = _HARMONY_END.split(body)[0]
+        body = whole.strip()
         channel, recipient = _CHANNEL.search(header), _RECIPIENT.search(header)
         if recipient is not None:
             calls.append((recipient[1], body))
         elif channel is not None and channel[1] == "analysis":
             thought.append(body)
         else:
-            said.append(body)
+            said.append(whole if exact else body)
     reasoning = "\n\n".join(filter(None, thought)) or None
     return Said(reasoning, "\n\n".join(filter(None, said)), tuple(calls))
 

@@ -30,8 +30,7 @@ from worker.engine.protocol import (
     Request,
 )
 from worker.engine.room import room, strange_stop
-from worker.engine.shared.prompt import Prompt, Prompter
-from worker.engine.shared.thinking import Phases
+from worker.engine.shared.prompt import Prompt
 from worker.engine.telling import tell
 from worker.engine.vllm_engine import loading, sampling
 from worker.engine.vllm_engine.generating import generate_sample
@@ -230,7 +229,7 @@ async def _generate(started: _Started, job: _Job) -> Completed | Failed:
                     job.prompt.token_ids,
                     sampling.arguments(request, job.limit, index, job.calls),
                     f"{name}#{index}",
-                    _phases(job, prompter),
+                    prompter.phases(request, job.prompt),
                 )
             )
             for index in range(request.params.n)
@@ -253,13 +252,6 @@ async def _generate(started: _Started, job: _Job) -> Completed | Failed:
         prompt_tokens=len(job.prompt.token_ids),
         started_at=_started_at(outputs),
     )
-
-
-def _phases(job: _Job, prompter: Prompter) -> Phases | None:
-    """Only what is asked of the answer proper has to know where the thinking ends."""
-    params = job.request.params
-    asked = params.stop or params.structure is not None or job.calls is not None
-    return prompter.reader.phases(job.prompt.opening) if asked else None
 
 
 def _corrupted(output: Any) -> bool:
