@@ -92,6 +92,8 @@ class StoredPage(Page):
         mode = self.recipes.mode
         logprob = rest.pop(0) if mode is Mode.SCORE else nothing
         embedding = _vectors(rest.pop(0)) if mode is Mode.EMBED else nothing
+        reasoning = rest.pop(0) if mode is Mode.GENERATE else nothing
+        tool_calls = rest.pop(0) if mode is Mode.GENERATE else nothing
         request = rest.pop() if rest else nothing  # it was not asked for
         revision, weights, tokenizer, adapters, *made = zip(
             *[self.makers[one] for one in worker], strict=True
@@ -124,6 +126,8 @@ class StoredPage(Page):
             error_message,
             logprob,
             embedding,
+            reasoning,
+            tool_calls,
             request,
         )
 

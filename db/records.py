@@ -177,6 +177,10 @@ class Result(NamedTuple):
     logprob: float | None = None
     #: Of an embedding: float32 numbers.
     embedding: Vector | None = None
+    #: Of a chat: what a reasoning model thought before its text.
+    reasoning: str | None = None
+    #: Of a chat: JSON of the calls that the answer asks for, as OpenAI writes them.
+    tool_calls: str | None = None
     #: JSON of the request; None unless asked for.
     request: str | None = None
 

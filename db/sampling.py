@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from db.adapters import AdapterName
+from db.chat import check_template_kwargs, check_tool_choice, check_turns, must_call
 from db.errors import ParameterError
 from db.modes import EmbedParams, Mode, ScoreParams
 from db.structure import Structure, compiled, structure
@@ -95,6 +96,16 @@ class SamplingParams(BaseModel):
     choice: Annotated[tuple[ChoiceText, ...], Field(min_length=1, max_length=10_000)] | None = None
     #: The text follows this grammar, in Lark's notation or llama.cpp's GBNF.
     grammar: Annotated[str, Field(min_length=1, max_length=1_000_000)] | None = None
+    #: Of a chat with tools: `none`, `auto`, `required`, or the function that must be called.
+    tool_choice: str | dict[str, Any] | None = None
+    #: False: one call at most.
+    parallel_tool_calls: bool | None = None
+    #: What a chat's template is given besides the messages, such as `enable_thinking`.
+    chat_template_kwargs: dict[str, Any] | None = None
+    #: Begin the answer's turn. None: unless the last message is continued.
+    add_generation_prompt: bool | None = None
+    #: Go on with the last message. None: if it is the assistant's.
+    continue_final_message: bool | None = None
     #: Ask again where a text was cut at its limit, with twice the limit each time, up to this.
     retry_max_tokens: Annotated[int, Field(ge=2)] | None = None
     #: Ask again, so many times at most and each with a new seed, where a text breaks its structure.
@@ -127,8 +138,16 @@ class SamplingParams(BaseModel):
             raise ValueError("give max_tokens or max_length, not both")
         if self.top_logprobs is not None and not self.wants_logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
+        check_tool_choice(self.tool_choice)
+        check_template_kwargs(self.chat_template_kwargs)
+        check_turns(self.continue_final_message, self.add_generation_prompt)
         wanted = self.structure
         if wanted is not None:
+            if must_call(self.tool_choice):
+                raise ValueError(
+                    "tool_choice asks for a call of a function: it can't have a structure "
+                    "(response_format, regex, choice, grammar) as well"
+                )
             compiled(wanted)
         if self.retry_invalid is not None and wanted is not None:
             checker(wanted)

@@ -71,6 +71,13 @@ def compiled(wanted: Structure) -> str:
     return source
 
 
+def lark(grammar: str) -> str:
+    """A grammar in Lark's notation, as llguidance reads it. Raises ValueError."""
+    from llguidance import LLMatcher
+
+    return LLMatcher.grammar_from_lark(grammar)
+
+
 _NAMES = {
     "json_schema": "the schema",
     "regex": "the regular expression",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from unicodedata import category
@@ -97,6 +97,12 @@ def measure(
         first = ", ".join(f"{number:.4g}" for number in embedding[:4])
         return f"{len(embedding)} numbers: {first}{', …' if len(embedding) > 4 else ''}"
     return f"log-probability {logprob:.4f}, perplexity {perplexity:.4g}"
+
+
+def calls_in_words(calls: Iterable[Mapping[str, Any]]) -> str:
+    """Calls of functions as a person writes them, a line each."""
+    functions = [call["function"] for call in calls]
+    return "\n".join(f"{one['name']}({one['arguments']})" for one in functions)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, always: bool = False) -> None:

@@ -6,6 +6,7 @@ request, the parameters and the seed as they were, and knows nothing of the data
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -37,7 +38,7 @@ class Difference:
     sample: int
     #: Characters that are the same in front; the whole text where only the ends differ.
     at: int
-    #: Whole texts, and how they ended.
+    #: Whole texts, thinking before them and calls after, and how they ended.
     stored: str
     replayed: str
     stored_finish_reason: str
@@ -88,21 +89,33 @@ def replay(
 def differences(
     stored: Sequence[Mapping[str, Any]], replayed: Sequence[Mapping[str, Any]]
 ) -> list[Difference]:
-    """The samples whose text or finish_reason is another one, in order."""
-    pairs = zip(stored, replayed, strict=True)
-    keys = ("text", "finish_reason")
+    """The samples that say something else, think something else, or end otherwise, in order."""
+    pairs = [
+        (_whole(old), _whole(new), old, new) for old, new in zip(stored, replayed, strict=True)
+    ]
     return [
         Difference(
             sample=number,
-            at=_parting(old["text"], new["text"]),
-            stored=old["text"],
-            replayed=new["text"],
+            at=_parting(before, now),
+            stored=before,
+            replayed=now,
             stored_finish_reason=old["finish_reason"],
             replayed_finish_reason=new["finish_reason"],
         )
-        for number, (old, new) in enumerate(pairs)
-        if any(old[key] != new[key] for key in keys)
+        for number, (before, now, old, new) in enumerate(pairs)
+        if before != now or old["finish_reason"] != new["finish_reason"]
     ]
+
+
+def _whole(sample: Mapping[str, Any]) -> str:
+    """All that it says: what it thought, its text, and its calls."""
+    calls = sample.get("tool_calls") or ()
+    parts = [
+        sample.get("reasoning"),
+        sample["text"],
+        *(json.dumps(one["function"]) for one in calls),
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def replay_document(replay: Replay) -> dict[str, Any]:

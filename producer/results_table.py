@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 
 from db.records import Result
-from producer.display import measure, table
+from producer.display import calls_in_words, measure, table
 
 #: Characters of a prompt and of a text that a table shows.
 _PROMPT, _TEXT = 120, 400
@@ -34,10 +34,18 @@ def _row(result: Result) -> tuple[Any, ...]:
 def _outcome(result: Result) -> str:
     """What became of it, in words."""
     if result.text is not None:
-        return result.text
+        return "\n".join(filter(None, [result.text, *_beside(result)]))
     if result.logprob is not None or result.embedding is not None:
         return measure(result.logprob, result.perplexity, result.embedding)
     return f"{result.error_code}: {result.error_message}"
+
+
+def _beside(result: Result) -> Iterator[str]:
+    """Its calls; and where it says nothing, the thinking that it was cut off in."""
+    if result.tool_calls is not None:
+        yield calls_in_words(orjson.loads(result.tool_calls))
+    elif result.reasoning is not None and not result.text:
+        yield f"(thinking) {result.reasoning}"
 
 
 def _prompt(request: str | None) -> str:

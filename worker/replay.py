@@ -21,13 +21,21 @@ from db.records import Provenance
 from db.sampling import SamplingParams
 from db.settings import Settings, settings
 from worker.asking import ask
-from worker.engine.protocol import Completed, Engine, EngineInfo, Failed, Outcome, Request
+from worker.engine.protocol import (
+    Completed,
+    Engine,
+    EngineInfo,
+    Failed,
+    Outcome,
+    Request,
+    Sample,
+)
 from worker.engine.registry import create
 from worker.fingerprint import Fingerprint
 from worker.logs import configure
 from worker.parent import leave_with_parent
 from worker.process import engine_config
-from worker.requests import storable
+from worker.requests import sample_row
 from worker.second_tries import Kept
 
 
@@ -70,10 +78,19 @@ def replay(config: Settings, order: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"{outcome.code}: {outcome.message}")
     if not isinstance(outcome, Completed):
         raise UsageError("it was stopped")
-    samples = [
-        {"text": storable(one.text), "finish_reason": one.finish_reason} for one in outcome.samples
-    ]
-    return {"samples": samples, "provenance": made}
+    return {"samples": [_told(one) for one in outcome.samples], "provenance": made}
+
+
+def _told(sample: Sample) -> dict[str, Any]:
+    """As it would be stored."""
+    stored = sample_row(sample)
+    calls = None if stored.tool_calls is None else orjson.loads(stored.tool_calls)
+    return {
+        "text": stored.text,
+        "finish_reason": stored.finish_reason,
+        "reasoning": stored.reasoning,
+        "tool_calls": calls,
+    }
 
 
 def _check_revision(info: EngineInfo, wanted: str | None) -> None:

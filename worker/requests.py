@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ from worker.engine.protocol import (
     Measurement,
     Outcome,
     Request,
+    Sample,
     Scored,
     ScoreRequest,
     TokenLogprob,
@@ -113,14 +115,7 @@ def _tries(run: Run, kept: Sequence[Kept]) -> tuple[Try, ...]:
 
 def _try(run: Run, tried: Tried, code: str, message: str) -> Try:
     outcome, request = tried.outcome, tried.request
-    samples = [
-        {
-            "text": storable(sample.text),
-            "finish_reason": sample.finish_reason,
-            "completion_tokens": sample.completion_tokens,
-        }
-        for sample in tried.samples
-    ]
+    samples = list(map(_kept_sample, tried.samples))
     drawn: dict[str, int] = {"seed": request.seed}
     if request.params.max_length is None:
         drawn["max_tokens"] = request.params.max_tokens or DEFAULT_MAX_TOKENS
@@ -135,21 +130,39 @@ def _try(run: Run, tried: Tried, code: str, message: str) -> Try:
     )
 
 
+def _kept_sample(sample: Sample) -> dict[str, Any]:
+    row = sample_row(sample)
+    kept = {
+        "text": row.text,
+        "finish_reason": row.finish_reason,
+        "completion_tokens": row.completion_tokens,
+    }
+    if row.reasoning is not None:
+        kept["reasoning"] = row.reasoning
+    if row.tool_calls is not None:
+        kept["tool_calls"] = orjson.loads(row.tool_calls)
+    return kept
+
+
 def _rows(outcome: Completed | Scored | Embedded) -> tuple[SampleRow, ...]:
     if isinstance(outcome, Completed):
-        return tuple(
-            SampleRow(
-                text=storable(sample.text),
-                finish_reason=sample.finish_reason,
-                completion_tokens=sample.completion_tokens,
-                logprobs=_logprobs(sample.logprobs),
-            )
-            for sample in outcome.samples
-        )
+        return tuple(map(sample_row, outcome.samples))
     if isinstance(outcome, Scored):
         logprobs = _logprobs(outcome.logprobs)
         return (SampleRow(None, None, outcome.tokens, logprobs, logprob=outcome.logprob),)
     return (SampleRow(None, None, 0, embedding=pack(outcome.vector, outcome.precision)),)
+
+
+def sample_row(sample: Sample) -> SampleRow:
+    """A sample as it is stored."""
+    return SampleRow(
+        text=storable(sample.text),
+        finish_reason=sample.finish_reason,
+        completion_tokens=sample.completion_tokens,
+        logprobs=_logprobs(sample.logprobs),
+        reasoning=None if sample.reasoning is None else storable(sample.reasoning),
+        tool_calls=_calls(sample.tool_calls),
+    )
 
 
 def storable(text: str) -> str:
@@ -160,6 +173,13 @@ def storable(text: str) -> str:
 def backoff(failed_attempts: int) -> float:
     """Seconds before the next attempt: none after no failure, then 1, 2, 4, … up to a minute."""
     return 0.0 if failed_attempts == 0 else float(min(60, 2 ** (failed_attempts - 1)))
+
+
+def _calls(calls: Sequence[Mapping[str, Any]] | None) -> str | None:
+    """As JSON that any database stores. A half of a surrogate pair is no text for orjson."""
+    if not calls:
+        return None
+    return storable(json.dumps(calls, ensure_ascii=False).replace("\\u0000", "\\ufffd"))
 
 
 def _logprobs(tokens: tuple[TokenLogprob, ...] | None) -> str | None:

@@ -41,12 +41,15 @@ class Result(NamedTuple):
     logprobs: str | None
     logprob: float | None = None
     embedding: bytes | None = None
+    reasoning: str | None = None
+    tool_calls: str | None = None
 
 
 #: PostgreSQL's types of the fields of a row; SQLite takes those that JSON has.
 _ATTEMPT_TYPES = ("bigint", "integer", "text", "float8", "integer", "integer", "text", "text")
 _RESULT_TYPES = (
     "bigint", "integer", "integer", "text", "text", "integer", "text", "float8", "bytea",
+    "text", "text",
 )  # fmt: skip
 
 

@@ -198,6 +198,8 @@ def _samples(connection: Connection, batch: int, line: int) -> list[dict[str, An
             results.c.logprobs,
             results.c.logprob,
             results.c.embedding,
+            results.c.reasoning,
+            results.c.tool_calls,
         )
         .where(results.c.batch_id == batch, results.c.line == line)
         .order_by(results.c.sample)
@@ -210,6 +212,7 @@ def _samples(connection: Connection, batch: int, line: int) -> list[dict[str, An
             "completion_tokens": row.completion_tokens,
             "logprobs": orjson.loads(row.logprobs) if row.logprobs else None,
             **_measured(row),
+            **_beside(row),
         }
         for row in found
     ]
@@ -221,3 +224,9 @@ def _measured(row: AnyRow) -> dict[str, Any]:
         ratio = perplexity(row.logprob, row.completion_tokens)
         return {"logprob": row.logprob, "perplexity": ratio}
     return {} if row.embedding is None else {"embedding": list(unpack(row.embedding))}
+
+
+def _beside(row: AnyRow) -> dict[str, Any]:
+    """What an answer has besides its text, where it has any."""
+    calls = {"tool_calls": orjson.loads(row.tool_calls)} if row.tool_calls else {}
+    return calls if row.reasoning is None else {"reasoning": row.reasoning, **calls}

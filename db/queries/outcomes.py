@@ -28,6 +28,9 @@ class SampleRow(NamedTuple):
     logprobs: str | None = None
     logprob: float | None = None
     embedding: bytes | None = None
+    reasoning: str | None = None
+    #: JSON.
+    tool_calls: str | None = None
 
 
 class Try(NamedTuple):

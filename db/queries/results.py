@@ -32,8 +32,12 @@ _OVERRIDES = {
         THEN json_extract(jobs.request, '$.params') END""",
 }
 
-#: What a mode gives besides a text: of another batch it is not even asked for.
-_MEASURE = {Mode.SCORE: results.c.logprob, Mode.EMBED: results.c.embedding}
+#: What a mode alone gives: of another batch it is not even asked for.
+_OWN = {
+    Mode.GENERATE: (results.c.reasoning, results.c.tool_calls),
+    Mode.SCORE: (results.c.logprob,),
+    Mode.EMBED: (results.c.embedding,),
+}
 
 #: Rows fetched at once.
 _FETCH = 2_000
@@ -121,8 +125,7 @@ def _query(batch: Batch, overrides: str, *, failed_only: bool, with_request: boo
         results.c.logprobs, jobs.c.worker_id, literal_column(overrides), jobs.c.attempts,
         jobs.c.started_at, jobs.c.finished_at, jobs.c.error_code, jobs.c.error_message,
     ]  # fmt: skip
-    if batch.mode in _MEASURE:
-        columns.append(_MEASURE[batch.mode])
+    columns += _OWN[batch.mode]
     if with_request:
         columns.append(jobs.c.request)
     states = [JobState.FAILED] if failed_only else sorted(JOB_TERMINAL)

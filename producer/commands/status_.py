@@ -91,7 +91,7 @@ def _show_attempt(attempt: Attempt) -> None:
 
 
 def _show_job(job: Job) -> None:
-    from producer.display import clock, facts, measure, printable
+    from producer.display import calls_in_words, clock, facts, measure, printable
 
     facts(
         [
@@ -115,4 +115,10 @@ def _show_job(job: Job) -> None:
             click.echo(f"\n{measure(*found)}")
             continue
         number = f" {sample['sample']}" if len(job.samples) > 1 else ""
-        click.echo(f"\ntext{number} ({sample['finish_reason']}):\n{printable(sample['text'])}")
+        if "reasoning" in sample:
+            click.echo(f"\nthinking{number}:\n{printable(sample['reasoning'])}")
+        if sample["text"] or "tool_calls" not in sample:
+            click.echo(f"\ntext{number} ({sample['finish_reason']}):\n{printable(sample['text'])}")
+        if "tool_calls" in sample:
+            calls = printable(calls_in_words(sample["tool_calls"]))
+            click.echo(f"\ncalls{number} ({sample['finish_reason']}):\n{calls}")

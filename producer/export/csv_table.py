@@ -16,11 +16,12 @@ from db.records import Result
 from producer.export.fields import duration, iso, request_of
 
 COLUMNS = (
-    "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
-    "completion_tokens", "logprobs", "logprob", "perplexity", "embedding", "model", "revision",
-    "weights", "tokenizer", "adapter", "engine", "engine_version", "backend", "dtype", "device",
-    "hardware", "worker", "seed", "params", "attempts", "started_at", "finished_at", "seconds",
-    "error_code", "error_message", "prompt", "completion",
+    "id", "custom_id", "line", "state", "sample", "text", "reasoning", "tool_calls",
+    "finish_reason", "prompt_tokens", "completion_tokens", "logprobs", "logprob", "perplexity",
+    "embedding", "model", "revision", "weights", "tokenizer", "adapter", "engine",
+    "engine_version", "backend", "dtype", "device", "hardware", "worker", "seed", "params",
+    "attempts", "started_at", "finished_at", "seconds", "error_code", "error_message", "prompt",
+    "completion",
 )  # fmt: skip
 
 #: What a spreadsheet takes for the start of a formula, at the start of a cell.
@@ -64,6 +65,8 @@ def _cells(result: Result) -> list[Cell]:
         result.state.value,
         result.sample,
         result.text,
+        result.reasoning,
+        result.tool_calls,
         result.finish_reason,
         result.prompt_tokens,
         result.completion_tokens,

@@ -6,7 +6,7 @@ becomes part of a template, and a record is the template with its own cells.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -40,15 +40,16 @@ def document(result: Result) -> dict[str, Any]:
 
 
 def page_lines(page: Page) -> bytes:
-    """The keys are promises to programs; a score's, an embedding's, `logprobs` and the request's
-    only where there are any.
+    """The keys are promises to programs; a score's, an embedding's, `reasoning`, `tool_calls`,
+    `logprobs` and the request's only where there are any.
     """
     # All at once: a field by its name takes longer.
     (
         id_, _, line, custom_id, state, sample, text, finish_reason, prompt_tokens,
         completion_tokens, logprobs, model, revision, weights, tokenizer, adapter, engine,
         engine_version, backend, dtype, device, hardware, worker, seed, params, attempts,
-        started_at, finished_at, error_code, error_message, logprob, embedding, request,
+        started_at, finished_at, error_code, error_message, logprob, embedding, reasoning,
+        tool_calls, request,
     ) = page.columns  # fmt: skip
     template, cells = b"", []
     for opening, column in (
@@ -82,7 +83,9 @@ def page_lines(page: Page) -> bytes:
         (b',"error":', _errors(error_code, error_message)),
         (b"", _scores(logprob, completion_tokens)),
         (b"", _embeddings(embedding)),
-        (b"", _logprobs(logprobs)),
+        (b"", _where_any(b',"reasoning":', reasoning, orjson.dumps)),
+        (b"", _where_any(b',"tool_calls":', tool_calls, str.encode)),  # stored as JSON
+        (b"", _where_any(b',"logprobs":', logprobs, str.encode)),  # stored as JSON
         (b"", _requests(request)),
     ):
         if isinstance(column, bytes):
@@ -144,11 +147,13 @@ def _embeddings(column: Sequence[Vector | None]) -> bytes | _Cells:
     return [b"" if one is None else b',"embedding":' + orjson.dumps(one.tolist()) for one in column]
 
 
-def _logprobs(column: Sequence[str | None]) -> bytes | _Cells:
-    """Stored as JSON: not parsed again."""
+def _where_any(
+    opening: bytes, column: Sequence[str | None], written: Callable[[str], bytes]
+) -> bytes | _Cells:
+    """Nothing where there is none."""
     if _none(column):
         return b""
-    return [b"" if one is None else b',"logprobs":' + one.encode() for one in column]
+    return [b"" if one is None else opening + written(one) for one in column]
 
 
 def _requests(column: Sequence[str | None]) -> bytes | _Cells:

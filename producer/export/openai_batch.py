@@ -113,10 +113,21 @@ def _text_start(request: Mapping[str, Any], params: Mapping[str, Any]) -> int:
 def _chat_choice(sample: Result) -> dict[str, Any]:
     return {
         "index": sample.sample,
-        "message": {"role": "assistant", "content": sample.text, "refusal": None},
+        "message": _message(sample),
         "logprobs": chat_logprobs(sample.logprobs),
         "finish_reason": sample.finish_reason,
     }
+
+
+def _message(sample: Result) -> dict[str, Any]:
+    """With the names that DeepSeek and chat templates have for thinking, and OpenAI for calls."""
+    calls = None if sample.tool_calls is None else orjson.loads(sample.tool_calls)
+    message: dict[str, Any] = {"role": "assistant", "content": sample.text, "refusal": None}
+    if sample.reasoning is not None:
+        message["reasoning_content"] = sample.reasoning
+    if calls is not None:
+        message |= {"content": sample.text or None, "tool_calls": calls}
+    return message
 
 
 def _completion_choice(sample: Result, start: int) -> dict[str, Any]:

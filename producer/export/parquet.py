@@ -44,6 +44,9 @@ SCHEMA = pa.schema(
         pa.field("state", pa.string(), nullable=False),
         pa.field("sample", pa.int32(), nullable=False),
         pa.field("text", pa.string()),
+        pa.field("reasoning", pa.string()),
+        #: JSON, as OpenAI writes them.
+        pa.field("tool_calls", pa.string()),
         pa.field("finish_reason", pa.string()),
         pa.field("prompt_tokens", pa.int32()),
         pa.field("completion_tokens", pa.int32()),
@@ -116,6 +119,8 @@ def _groups(results: Iterable[Result]) -> Iterator[list[Result]]:
 def _size(result: Result) -> int:
     return (
         len(result.text or "")
+        + len(result.reasoning or "")
+        + len(result.tool_calls or "")
         + len(result.request or "")
         + len(result.logprobs or "") * _LOGPROBS_WEIGHT
         + len(result.embedding or ()) * _NUMBER

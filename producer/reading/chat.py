@@ -12,7 +12,7 @@ from producer.reading.texts import Refusal, check_size, check_text, kind, shown
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 #: Text that a message may carry besides its role and content.
-_EXTRAS = ("name", "tool_call_id")
+_EXTRAS = ("name", "tool_call_id", "reasoning_content")
 
 _KEYS = ("role", "content", "tool_calls", *_EXTRAS)
 
@@ -75,6 +75,8 @@ def _message(message: object) -> dict[str, Any]:
             raise Refusal(f": unknown key {shown(key)}: {nearest(key, _KEYS)}")
         if not isinstance(value, str):
             raise Refusal(f".{key} is {kind(value)}: it must be text")
+        if key == "reasoning_content" and role != "assistant":
+            raise Refusal(".reasoning_content: only an assistant's message has it")
         plain[key] = value
     return plain
 

@@ -22,6 +22,7 @@ from db.modes import Mode
 from db.sampling import merge, normalise
 from producer.reading import openai_batch
 from producer.reading.chat import check_messages, check_tools
+from producer.reading.chat_params import chat_params, check_chat_params, refuse_for_prompt
 from producer.reading.keys import NAMES, Names, check_parameter_name
 from producer.reading.lines import BadLine, Flaw, Line
 from producer.reading.template import TEXT_COLUMN, Template
@@ -57,6 +58,8 @@ class RequestParser:
         self.template = template
         self.names = NAMES[mode]
         self._defaults = dict(defaults or {})
+        #: Of the batch, what only a chat can have.
+        self._chat_defaults = chat_params(self._defaults)
         self._max_prompt_bytes = max_prompt_bytes
         self._validated: dict[bytes, dict[str, Any]] = {}
         #: Why a line without parameters of its own can't have the batch's; None: it can.
@@ -64,8 +67,7 @@ class RequestParser:
 
     def parse(self, item: object, source: str, number: int, unit: str = "line") -> Line | BadLine:
         """A Line, or a BadLine that says why not; never raises for what `item` holds."""
-        common = self.template is None and self._unfit is None
-        if type(item) is dict and common and item.keys() <= _PLAIN_KEYS:
+        if type(item) is dict and self._is_simple and item.keys() <= _PLAIN_KEYS:
             prompt, custom_id = item.get("prompt"), item.get("custom_id")
             if is_plain(prompt, self._max_prompt_bytes) and (
                 custom_id is None or is_plain(custom_id, MAX_CUSTOM_ID)
@@ -79,6 +81,11 @@ class RequestParser:
         except Refusal as refusal:
             return BadLine(source, number, refusal.reason, _usable_id(item), unit)
 
+    @property
+    def _is_simple(self) -> bool:
+        """A prompt alone needs no second look."""
+        return self.template is None and self._unfit is None and not self._chat_defaults
+
     def _line(self, item: object, source: str, number: int) -> Line:
         if isinstance(item, Mapping):
             return self._mapping(item, source, number)
@@ -91,6 +98,7 @@ class RequestParser:
     def _mapping(self, item: Mapping[str, Any], source: str, number: int) -> Line:
         custom_id = check_custom_id(item.get("custom_id"))
         if self.template is not None:
+            refuse_for_prompt(self._chat_defaults)
             prompt = check_prompt(self.template.render(item), self._max_prompt_bytes)
             return Line(source, number, {"prompt": prompt}, custom_id)
         if openai_batch.is_line(item):
@@ -104,6 +112,7 @@ class RequestParser:
         return Line(source, number, request, custom_id, check_model(item.get("model")))
 
     def _text(self, text: str) -> str:
+        refuse_for_prompt(self._chat_defaults)
         if self.template is not None:
             text = self.template.render({TEXT_COLUMN: text})
         return check_prompt(text, self._max_prompt_bytes)
@@ -121,6 +130,7 @@ class RequestParser:
             request["completion"] = check_completion(completion, self._max_prompt_bytes)
         elif "messages" in request and self.names.mode is Mode.SCORE:
             raise Refusal("is a chat without a 'completion': give the answer that is to be scored")
+        check_chat_params(request, {**self._chat_defaults, **chat_params(params)})
         if params:
             request["params"] = params
         return request

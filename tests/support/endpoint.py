@@ -35,7 +35,10 @@ _KNOWN = {
         *text_params.CompletionCreateParamsNonStreaming.__annotations__,
     },
 }
-_OF_VLLM = {"top_k", "min_p", "repetition_penalty", "ignore_eos", "stop_token_ids"}
+_OF_VLLM = {
+    *("top_k", "min_p", "repetition_penalty", "ignore_eos", "stop_token_ids"),
+    *("chat_template_kwargs", "add_generation_prompt", "continue_final_message"),
+}
 
 
 class Fault(Enum):
@@ -77,14 +80,19 @@ class EchoEndpoint:
         seconds_per_token: float = 0.0,
         samples: int = 128,
         models: Status | None = None,
+        thinks_in: str | None = None,
     ) -> None:
-        """`samples`: more than so many are not given at once. `models`: of GET /models."""
+        """`samples`: more than so many are not given at once. `models`: of GET /models.
+
+        `thinks_in`: chats are thought about, and this field of the message has the thinking.
+        """
         self.key = key
         self.faults = faults
         self.vllm = vllm
         self.seconds_per_token = seconds_per_token
         self.samples = samples
         self.models = models
+        self.thinks_in = thinks_in
         #: (time.monotonic(), path, body) of every POST.
         self.posts: list[tuple[float, str, dict[str, Any]]] = []
         self.authorizations: set[str | None] = set()
@@ -200,7 +208,12 @@ class _Handler(BaseHTTPRequestHandler):
             return 400, _error(outcome.message)
         tokens = sum(sample.completion_tokens for sample in outcome.samples)
         endpoint.closing.wait(tokens * endpoint.seconds_per_token)
-        return 200, _document(outcome, tokens, chat="messages" in body)
+        document = _document(outcome, tokens, chat="messages" in body)
+        for choice in document["choices"] if "messages" in body else ():
+            _call(choice, body)
+            if endpoint.thinks_in is not None:
+                choice["message"][endpoint.thinks_in] = "Hm."
+        return 200, document
 
     def _reset(self) -> None:
         self.send_response(200)
@@ -295,6 +308,21 @@ def _choice(sample: Sample, *, chat: bool) -> dict[str, Any]:
             "text_offset": [0 for _ in found],
         }  # fmt: skip
     return choice
+
+
+def _call(choice: dict[str, Any], body: Mapping[str, Any]) -> None:
+    """In place of its text, a call of the function that is named, or of the first one."""
+    wanted = body.get("tool_choice", "auto")
+    if wanted in ("auto", "none"):
+        return
+    function = (wanted if isinstance(wanted, dict) else body["tools"][0])["function"]
+    message = choice["message"]
+    called = {"name": function["name"], "arguments": json.dumps({"said": message["content"]})}
+    message["tool_calls"] = [{"id": f"call_{choice['index']}", "type": "function"}]
+    message["tool_calls"][0]["function"] = called
+    message["content"] = None
+    # OpenAI says `stop` where the function was named.
+    choice["finish_reason"] = "stop" if isinstance(wanted, dict) else "tool_calls"
 
 
 def _error(message: str) -> dict[str, Any]:

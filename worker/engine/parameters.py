@@ -23,18 +23,30 @@ _ALL: Support = dict.fromkeys(SamplingParams.model_fields, YES)
 STRUCTURES = ("response_format", "regex", "choice", "grammar")
 #: What only an engine that has the model's layers, or vLLM, can add.
 ADAPTER = "adapter"
+#: What only an engine that renders chats itself can follow.
+_RENDERING = ("chat_template_kwargs", "add_generation_prompt", "continue_final_message")
+_TOOLS = ("tool_choice", "parallel_tool_calls")
+_FORMAT = "yes; `required` and a named function where the template's form of calls is known"
 _NO_CHOICE = "no effect: there is nothing to choose"
 
 SUPPORT: dict[str, Support] = {
-    "transformers": _ALL,
-    "keras": {name: what for name, what in _ALL.items() if name != ADAPTER},
+    "transformers": {**_ALL, "tool_choice": _FORMAT},
+    "keras": {
+        **{name: what for name, what in _ALL.items() if name != ADAPTER},
+        "tool_choice": _FORMAT,
+    },
     "vllm": {
         **_ALL,
+        "tool_choice": _FORMAT,
         "temperature": "yes, up to 2; between 0 and 0.01 it counts as 0.01",
         "logprobs": "yes; under a structure, among the tokens that it allows",
     },
     "echo": {
-        **{name: what for name, what in _ALL.items() if name not in STRUCTURES},
+        **{
+            name: what
+            for name, what in _ALL.items()
+            if name not in (*STRUCTURES, *_TOOLS, *_RENDERING)
+        },
         "retry_invalid": "no effect: it takes no structure",
         "max_tokens": "yes; a token is a word",
         "max_length": "yes; a token is a word",
@@ -55,6 +67,8 @@ SUPPORT: dict[str, Support] = {
         "response_format": "for chats; with `extensions=vllm` for prompts too",
         "top_logprobs": "yes",
         "echo": "yes; refused for a chat",
+        "tool_choice": "passed on",
+        "parallel_tool_calls": "passed on",
     },
 }
 
@@ -65,6 +79,7 @@ UNDER_OPTION: dict[str, dict[str, frozenset[str]]] = {
             {
                 *("top_k", "min_p", "repetition_penalty", "stop_token_ids", "ignore_eos"),
                 *("regex", "choice", "grammar"),
+                *_RENDERING,
             }
         )
     }

@@ -80,12 +80,17 @@ class Sample:
 
     #: 0 … n-1.
     index: int
+    #: Of a chat: the answer alone.
     text: str
-    #: `stop`: an end token or a stop string; `length`: the token limit.
+    #: `stop`: an end token or a stop string; `length`: the token limit; `tool_calls`: it calls.
     finish_reason: str
-    #: Generated tokens, the end token included.
+    #: Generated tokens, thinking and the end token included.
     completion_tokens: int
     logprobs: tuple[TokenLogprob, ...] | None = None
+    #: What a reasoning model thought before; None: nothing, or it is not marked.
+    reasoning: str | None = None
+    #: Functions that the answer calls, as OpenAI writes them: `{"id", "type", "function"}`.
+    tool_calls: tuple[Mapping[str, Any], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import pytest
 from db.database import Database
 from db.queries import chunks, jobs, outcomes, steering
 from db.queries.outcomes import JobOutcome, SampleRow, Try
+from db.queries.results import stream
 from db.records import Batch, Claim
 from db.states import BatchState, JobState
 from tests.support.crowd import at_once
@@ -90,6 +91,24 @@ def test_given_awkward_text_when_recorded_then_it_comes_back_as_it_was(
         (stored,) = jobs.get_job(connection, batch.id, 1).samples
     assert stored["text"] == text
     assert stored["logprobs"] == [{"token": "x", "logprob": -0.5}]
+
+
+def test_given_thinking_and_calls_when_recorded_then_they_come_back_where_there_are_any(
+    database: Database, batch: Batch, claim: Claim, worker: int
+) -> None:
+    calls = '[{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]'
+    whole = SampleRow("", "tool_calls", 3, reasoning="Hm, 日本\n", tool_calls=calls)
+    plain = SampleRow("text", "stop", 3)
+    record(database, [succeeded(claim, 1)._replace(samples=(whole, plain))], worker)
+    with database.read() as connection:
+        first, second = jobs.get_job(connection, batch.id, 1).samples
+    assert (first["text"], first["finish_reason"]) == ("", "tool_calls")
+    assert first["reasoning"] == "Hm, 日本\n"
+    assert first["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+    assert not {"reasoning", "tool_calls"} & set(second)
+    streamed = list(stream(database, batch))
+    assert (streamed[0].reasoning, streamed[0].tool_calls) == ("Hm, 日本\n", calls)
+    assert (streamed[1].reasoning, streamed[1].tool_calls) == (None, None)
 
 
 def test_given_a_stale_token_when_recorded_then_nothing_is_written(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from db.sampling import SamplingParams
 from tests.support.collector import request
 from worker.engine.shared.prompt import Prompt, Prompter
 from worker.engine.vllm_engine import sampling
+from worker.engine.vllm_engine.generating import Made
 
 
 @dataclass(frozen=True)
@@ -19,20 +20,15 @@ class Logprob:
     rank: int
 
 
-@dataclass(frozen=True)
-class Output:
-    """As vLLM's CompletionOutput."""
-
-    token_ids: tuple[int, ...]
-    finish_reason: str = "stop"
-    logprobs: list[dict[int, Logprob]] | None = field(default=None)
-
-
 class Letters:
     """Token 0 is a, 1 is b, …"""
 
     def decode(self, token_ids: list[int], **_: Any) -> str:
         return "".join(chr(97 + one) for one in token_ids)
+
+
+def made_of(token_ids: tuple[int, ...], logprobs: list[dict[int, Logprob]] | None = None) -> Made:
+    return Made(list(token_ids), list(logprobs or ()), "stop")
 
 
 PROMPTER = Prompter(Letters())
@@ -89,13 +85,13 @@ def test_given_a_temperature_that_vllm_does_not_take_when_asked_then_it_is_refus
 
 def test_given_two_stop_strings_in_one_output_when_cut_then_the_first_complete_one_counts() -> None:
     asked = request("a", "x", stop=["ef", "d"])
-    made = sampling.sample(asked, 0, Output((0, 1, 2, 3, 4, 5)), PROMPT, PROMPTER)
+    made = sampling.sample(asked, 0, made_of((0, 1, 2, 3, 4, 5)), PROMPT, PROMPTER)
     assert made.text == "abc"
     assert made.completion_tokens == 6
 
 
 def test_given_echo_when_made_then_the_prompt_comes_first() -> None:
-    made = sampling.sample(request("a", "x", echo=True), 2, Output((0,)), PROMPT, PROMPTER)
+    made = sampling.sample(request("a", "x", echo=True), 2, made_of((0,)), PROMPT, PROMPTER)
     assert (made.index, made.text, made.logprobs) == (2, "Say: a", None)
 
 
@@ -103,7 +99,7 @@ def test_given_logprobs_when_made_then_the_likeliest_come_first_and_no_more_than
     # The chosen token is the fourth likeliest; vLLM gives it besides the alternatives.
     place = {3: Logprob(-5.0, 4), 1: Logprob(-2.0, 2), 0: Logprob(-1.0, 1)}
     made = sampling.sample(
-        request("a", "x", logprobs=2), 0, Output((3,), logprobs=[place]), PROMPT, PROMPTER
+        request("a", "x", logprobs=2), 0, made_of((3,), logprobs=[place]), PROMPT, PROMPTER
     )
     assert made.logprobs is not None
     (one,) = made.logprobs

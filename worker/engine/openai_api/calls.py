@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from db.chat import turns
 from worker.engine.openai_api.settings import Dialect
 from worker.engine.parameters import refusal
 from worker.engine.protocol import Failed, Request
@@ -50,11 +51,6 @@ def refused(request: Request, api: str, dialect: Dialect) -> Failed | None:
             "the endpoint takes response_format for chats only: give messages, or set the engine "
             "option api=chat",
         )
-    if request.tools:
-        return Failed(
-            "unsupported_parameter",
-            "engine 'openai' can't honour tools: an endpoint answers with calls in place of text",
-        )
     if request.messages is not None:
         if api == "completions":
             return Failed(
@@ -82,6 +78,7 @@ def call_for(request: Request, model: str, api: str, dialect: Dialect, got: int 
     if chat:
         messages = request.messages or [{"role": "user", "content": request.prompt}]
         fields["messages"] = [dict(message) for message in messages]
+        fields |= _tools(request)
         # The newer name is OpenAI's own, and the only one that its reasoning models take.
         newer = dialect is Dialect.OPENAI
         fields["max_completion_tokens" if newer else "max_tokens"] = limit
@@ -93,7 +90,7 @@ def call_for(request: Request, model: str, api: str, dialect: Dialect, got: int 
         fields |= _logprobs(chat, params.alternatives)
     if params.response_format is not None and dialect is not Dialect.VLLM:
         fields["response_format"] = params.response_format
-    extra = _extra(request, chat) if dialect is Dialect.VLLM else {}
+    extra = _extra(request) if dialect is Dialect.VLLM else {}
     return Call(chat, fields, extra, _size(request) + limit * fields.get("n", 1))
 
 
@@ -117,13 +114,25 @@ def _sampling(request: Request, dialect: Dialect, got: int) -> dict[str, Any]:
     return fields
 
 
+def _tools(request: Request) -> dict[str, Any]:
+    params = request.params
+    if not request.tools:
+        return {}
+    fields: dict[str, Any] = {"tools": [dict(tool) for tool in request.tools]}
+    for name in ("tool_choice", "parallel_tool_calls"):
+        value = getattr(params, name)
+        if value is not None:
+            fields[name] = value
+    return fields
+
+
 def _logprobs(chat: bool, alternatives: int) -> dict[str, Any]:
     if not chat:
         return {"logprobs": alternatives}
     return {"logprobs": True, "top_logprobs": alternatives}
 
 
-def _extra(request: Request, chat: bool) -> dict[str, Any]:
+def _extra(request: Request) -> dict[str, Any]:
     """vLLM's own fields, all of them told: its defaults come from the model's files."""
     params = request.params
     extra: dict[str, Any] = {
@@ -138,8 +147,22 @@ def _extra(request: Request, chat: bool) -> dict[str, Any]:
         extra["structured_outputs"] = for_vllm(wanted)
     if params.stop_token_ids:
         extra["stop_token_ids"] = list(params.stop_token_ids)
-    if chat and request.messages and request.messages[-1].get("role") == "assistant":
-        extra |= {"continue_final_message": True, "add_generation_prompt": False}
+    if request.messages:
+        extra |= _turns(request, request.messages[-1].get("role") == "assistant")
+    return extra
+
+
+def _turns(request: Request, begun: bool) -> dict[str, Any]:
+    """How the chat is rendered, where that is not vLLM's default."""
+    params = request.params
+    extra: dict[str, Any] = {}
+    if params.chat_template_kwargs:
+        extra["chat_template_kwargs"] = params.chat_template_kwargs
+    continued, opened = turns(
+        params.continue_final_message, params.add_generation_prompt, begun=begun
+    )
+    if continued or not opened:
+        extra |= {"continue_final_message": continued, "add_generation_prompt": opened}
     return extra
 
 

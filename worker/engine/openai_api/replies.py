@@ -21,6 +21,8 @@ _REASONS = {
     "stop_sequence": "stop",
     "length": "length",
     "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
 }
 _FILTERED = "content_filter"
 
@@ -34,9 +36,11 @@ class Choice:
     """One text as it came."""
 
     text: str
-    #: `stop`, `length` or `content_filter`.
+    #: `stop`, `length`, `tool_calls` or `content_filter`.
     finish_reason: str
     logprobs: tuple[TokenLogprob, ...] | None
+    reasoning: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ def _sample(request: Request, index: int, choice: Choice, tokens: int) -> Sample
         finish_reason=reason,
         completion_tokens=tokens,
         logprobs=choice.logprobs if params.wants_logprobs else None,
+        reasoning=choice.reasoning,
+        tool_calls=choice.tool_calls,
     )
 
 
@@ -131,7 +137,7 @@ def _shares(reply: Reply, limit: int) -> list[int]:
     rest = total - sum(shares)
     if rest < 0 or (rest and not others):  # they ended at some other limit
         others, rest = list(range(len(choices))), total
-    weights = [len(choices[at].text) + 1 for at in others]
+    weights = [len(choices[at].text) + len(choices[at].reasoning or "") + 1 for at in others]
     for at, share in zip(others, _apportioned(rest, weights), strict=True):
         shares[at] = share
     return shares
@@ -149,8 +155,10 @@ def _apportioned(total: int, weights: Sequence[int]) -> list[int]:
 
 def _choice(found: Mapping[str, Any], alternatives: int) -> Choice:
     message = found.get("message")
+    reasoning, calls = None, None
     if isinstance(message, dict):
         text = message.get("content") or message.get("refusal") or ""
+        reasoning, calls = _reasoning(message), _tool_calls(message.get("tool_calls"))
     else:
         text = found.get("text")
     if not isinstance(text, str):
@@ -162,10 +170,46 @@ def _choice(found: Mapping[str, Any], alternatives: int) -> Choice:
         raise Garbled(f"finish_reason is {reason!r}")
     else:
         reason = _REASONS[reason]
+    if calls and reason == "stop":  # a function that was named, or a server's own ways
+        reason = "tool_calls"
+    elif reason == "tool_calls" and not calls:
+        raise Garbled("finish_reason is 'tool_calls' and there are none")
     try:
-        return Choice(text, reason, _logprobs(found.get("logprobs"), alternatives))
+        logprobs = _logprobs(found.get("logprobs"), alternatives)
+        return Choice(text, reason, logprobs, reasoning, calls)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Garbled("its log-probabilities have an unknown shape") from None
+
+
+def _reasoning(message: Mapping[str, Any]) -> str | None:
+    """What the model thought: DeepSeek, SGLang and llama.cpp name it one way, vLLM the other."""
+    for name in ("reasoning_content", "reasoning"):
+        if isinstance(message.get(name), str) and message[name]:
+            return str(message[name])
+    return None
+
+
+def _tool_calls(found: Any) -> tuple[Mapping[str, Any], ...] | None:
+    """Calls in OpenAI's form and no other. Raises Garbled."""
+    if not found:
+        return None
+    if not isinstance(found, list):
+        raise Garbled("its tool_calls are no list")
+    return tuple(_tool_call(one) for one in found)
+
+
+def _tool_call(one: Any) -> Mapping[str, Any]:
+    function = one.get("function") if isinstance(one, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise Garbled("a call names no function")
+    arguments = function.get("arguments") or "{}"
+    if not isinstance(arguments, str):  # OpenAI's are text, some servers' are not
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return {
+        "id": str(one.get("id") or ""),
+        "type": "function",
+        "function": {"name": function["name"], "arguments": arguments},
+    }
 
 
 def _logprobs(found: Any, alternatives: int) -> tuple[TokenLogprob, ...] | None:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from db.structure import Structure
+from db.structure import lark
 from worker.engine.adapters import unknown_adapter
 from worker.engine.protocol import Failed, Request
 from worker.engine.room import room, strange_stop
@@ -52,7 +52,7 @@ class Admission:
         strange = strange_stop(params, self.vocabulary)
         if strange is not None:
             return strange
-        guide = self._guide(params.structure)
+        guide = self._guide(request)
         if isinstance(guide, Failed):
             return guide
         end_ids = frozenset(params.stop_token_ids)
@@ -72,14 +72,18 @@ class Admission:
                 decode=self.prompter.decode,
                 penalised_ids=prompt.token_ids if start is None else (start,),
                 guide=None if guide is None else guide.copy(),
+                phases=self.prompter.phases(request, prompt),
             )
             for index in range(params.n)
         ]
 
-    def _guide(self, wanted: Structure | None) -> Guide | Failed | None:
-        if wanted is None:
-            return None
+    def _guide(self, request: Request) -> Guide | Failed | None:
+        calls, wanted = self.prompter.reader.calls_grammar(request), request.params.structure
+        if isinstance(calls, Failed):
+            return calls
         try:
-            return self.guides.guide(wanted)
+            if calls is not None:
+                return self.guides.guide_along(lark(calls))
+            return None if wanted is None else self.guides.guide(wanted)
         except ValueError as error:
             return Failed("bad_structure", f"the text can't be given this structure: {error}")

@@ -31,7 +31,6 @@ from worker.engine.shared.apart import apart
 from worker.engine.shared.backend import Backend, MeasuringBackend
 from worker.engine.shared.continuation import STRUCTURE_ERROR, Continuation
 from worker.engine.shared.prompt import Prompt, Prompter
-from worker.engine.stopping import cut_at_stop
 from worker.engine.telling import tell
 
 _log = logging.getLogger(__name__)
@@ -199,14 +198,18 @@ class AnsweringEngine(ABC):
         )
 
     def _sample(self, job: _Job, continuation: Continuation) -> Sample:
-        params = job.request.params
-        text = cut_at_stop(continuation.decode(continuation.token_ids), params.stop)
+        reason = continuation.finish_reason or "length"
+        said = self._running.prompter.message(
+            job.request, job.prompt, continuation.token_ids, reason, continuation.index
+        )
         return Sample(
             index=continuation.index,
-            text=job.prompt.text + text if params.echo else text,
-            finish_reason=continuation.finish_reason or "length",
+            text=said.text,
+            finish_reason=said.finish_reason,
             completion_tokens=len(continuation.token_ids),
-            logprobs=tuple(continuation.logprobs) if params.wants_logprobs else None,
+            logprobs=tuple(continuation.logprobs) if job.request.params.wants_logprobs else None,
+            reasoning=said.reasoning,
+            tool_calls=said.tool_calls,
         )
 
 

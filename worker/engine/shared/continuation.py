@@ -15,6 +15,7 @@ from worker.engine.protocol import TokenLogprob
 from worker.engine.shared import guide as guides
 from worker.engine.shared.guide import Guide
 from worker.engine.shared.rows import NOT_FINITE, Row, uniform
+from worker.engine.shared.thinking import Phases
 from worker.engine.stopping import Decode, StopDetector
 
 #: Why a sample can't go on: the model's logits are NaN or infinite; its structure became too
@@ -42,6 +43,8 @@ class Continuation:
     penalised_ids: Sequence[int] = ()
     #: What the text must look like; None: anything.
     guide: Guide | None = None
+    #: Where its thinking ends, for what is asked of the answer alone; None: there is none.
+    phases: Phases | None = None
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     #: `stop` or `length` once it is done.
@@ -59,6 +62,8 @@ class Continuation:
         wanted = self.params.repetition_penalty != 1
         self._seen = dict.fromkeys(self.penalised_ids) if wanted else {}
         self._stops = StopDetector(self.decode, self.params.stop) if self.params.stop else None
+        if self.phases is not None:
+            self.phases.restart()
 
     @property
     def done(self) -> bool:
@@ -110,17 +115,16 @@ class Continuation:
         if token_id == NOT_FINITE:
             self.error = NOT_FINITE_ERROR
             return True
-        if self.guide is not None and token_id not in self.end_ids:
-            self.guide.accept(token_id)
-            if self.guide.error:
-                self.error = STRUCTURE_ERROR
-                return True
+        own = self._own(token_id)
+        if self.guide is not None and self.guide.error:
+            self.error = STRUCTURE_ERROR
+            return True
         self.token_ids.append(token_id)
         if self.params.repetition_penalty != 1:
             self._seen[token_id] = None
         if (
             token_id in self.end_ids
-            or (self._stops is not None and self._stops.push(token_id))
+            or (self._stops is not None and any(self._stops.push(one) for one in own))
             or (self.guide is not None and self.guide.ended)
         ):
             self.finish_reason = "stop"
@@ -128,8 +132,36 @@ class Continuation:
             self.finish_reason = "length"
         return self.finish_reason is not None
 
+    def _own(self, token_id: int) -> Sequence[int]:
+        """The tokens that are known by this one to be the answer's own; the guide follows."""
+        phases, guide = self.phases, self.guide
+        own: Sequence[int] = (token_id,)
+        if phases is not None and not phases.answering:
+            if guide is None or phases.begun or token_id == guide.thinks_with:
+                own = phases.push(token_id)
+            else:
+                phases.settle()
+        if guide is not None:
+            for one in own:
+                if one not in self.end_ids:
+                    guide.accept(one)
+        return own
+
 
 def look_ahead(continuations: Iterable[Continuation], vocabulary: int) -> None:
     """Before `row`: find out what each may say next; `vocabulary` is that of the logits."""
-    guided = [one.guide for one in continuations if one.guide is not None]
-    guides.look_ahead(guided, vocabulary)
+    guided = [(one, one.guide) for one in continuations if one.guide is not None]
+    asked = [guide for one, guide in guided if one.phases is None or not one.phases.begun]
+    guides.look_ahead(asked, vocabulary)
+    for one, guide in guided:
+        phases = one.phases
+        if phases is None or phases.answering:
+            continue
+        opens_with = phases.opens_with
+        if phases.thinking:
+            # It has to end with its mark: no end token may come before.
+            guide.allowed = guides.all_but(one.end_ids, vocabulary)
+        elif phases.begun and opens_with is not None:
+            guide.allowed = guides.only(opens_with, vocabulary)
+        elif opens_with is not None:
+            guide.let(opens_with)

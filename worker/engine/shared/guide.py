@@ -7,6 +7,7 @@ what is allowed; the sampler sees only that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -26,6 +27,8 @@ class Guide:
         self.matcher = matcher
         #: A bit a token, of the next token: `[vocabulary / 32]` int32.
         self.allowed: NDArray[np.int32] | None = None
+        #: The token by which the model thinks first, at the very beginning; None: none is there.
+        self.thinks_with: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -36,6 +39,17 @@ class Guide:
     def error(self) -> str:
         """Why it can't go on, as of a grammar that grew too complex; empty: it can."""
         return str(self.matcher.get_error())
+
+    def let(self, token_id: int) -> None:
+        """Let this token come next, too, with which the model would begin to think.
+
+        Where the structure has it already, it stays the structure's.
+        """
+        allowed = self.allowed
+        if allowed is None or allowed[token_id // 32] & _bit(token_id):
+            return
+        allowed[token_id // 32] |= _bit(token_id)
+        self.thinks_with = token_id
 
     def accept(self, token_id: int) -> None:
         self.matcher.consume_token(token_id)
@@ -60,7 +74,11 @@ class Guides:
 
     def guide(self, wanted: Structure) -> Guide:
         """Raises ValueError with the reason if this model can't follow it."""
-        matcher = LLMatcher(self._wrapped(), compiled(wanted), log_level=0)
+        return self.guide_along(compiled(wanted))
+
+    def guide_along(self, grammar: str) -> Guide:
+        """The same for a grammar that llguidance can read."""
+        matcher = LLMatcher(self._wrapped(), grammar, log_level=0)
         if matcher.is_error():
             raise ValueError(" ".join(matcher.get_error().split()))
         return Guide(matcher)
@@ -80,6 +98,27 @@ class Guides:
         return from_tokenizer(
             self._tokenizer, n_vocab=self._vocabulary, eos_token=self._end_ids or None
         )
+
+
+@lru_cache(maxsize=64)
+def all_but(token_ids: frozenset[int], vocabulary: int) -> NDArray[np.int32]:
+    """All tokens but these, as a guide says what is allowed: `[vocabulary / 32]` int32."""
+    bits = np.full(-(-vocabulary // 32), -1, dtype=np.int32)
+    for token_id in token_ids:
+        bits[token_id // 32] &= ~_bit(token_id)
+    bits.flags.writeable = False
+    return bits
+
+
+def only(token_id: int, vocabulary: int) -> NDArray[np.int32]:
+    """This token and no other, in the same way."""
+    bits = np.zeros(-(-vocabulary // 32), dtype=np.int32)
+    bits[token_id // 32] = _bit(token_id)
+    return bits
+
+
+def _bit(token_id: int) -> np.int32:
+    return np.uint32(1 << token_id % 32).astype(np.int32)
 
 
 _executor = LLExecutor()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
 import jinja2
 
 from worker.engine.protocol import EmbedRequest, Failed, Request, ScoreRequest
+from worker.engine.shared import rendering
+from worker.engine.shared.message import Message, Opening, Reader, demanded
+from worker.engine.shared.thinking import Phases
 
 #: What tokenizers raise for a text.
 _UNREADABLE = (UnicodeError, TypeError, ValueError)
@@ -25,6 +27,8 @@ class Prompt:
     text: str
     #: Whether the tokenizer put its special tokens around it; a template has its own.
     special: bool = True
+    #: Of a chat: what it has of the answer's own turn.
+    opening: Opening | None = None
 
 
 class Prompter:
@@ -34,13 +38,13 @@ class Prompter:
         self._tokenizer = tokenizer
         # A fast tokenizer must not be reconfigured by one thread while another encodes.
         self._lock = Lock()
+        self.reader = Reader(tokenizer, lambda text: self._ids(text, special=False))
 
     def prompt(self, request: Request | ScoreRequest | EmbedRequest) -> Prompt | Failed:
         """Failed for a chat without a template, a template's own error, or an empty prompt."""
         prompt: Prompt | Failed
         if not isinstance(request, EmbedRequest) and request.messages is not None:
-            tools = request.tools if isinstance(request, Request) else None
-            prompt = self._chat(request.messages, tools)
+            prompt = self._chat(request)
         else:
             prompt = self._plain(request.prompt or "")
         if isinstance(prompt, Prompt) and not prompt.token_ids:
@@ -63,6 +67,28 @@ class Prompter:
         except _UNREADABLE as error:
             return Failed("bad_prompt", f"the tokenizer can't read the completion: {_line(error)}")
 
+    def message(
+        self,
+        request: Request,
+        prompt: Prompt,
+        token_ids: Sequence[int],
+        finish_reason: str,
+        index: int,
+    ) -> Message:
+        """What the tokens of sample number `index` say; under `echo` the prompt comes first."""
+        made = self.reader.message(
+            request, prompt.text, prompt.opening, token_ids, finish_reason, index
+        )
+        return replace(made, text=prompt.text + made.text) if request.params.echo else made
+
+    def phases(self, request: Request, prompt: Prompt) -> Phases | None:
+        """Where a sample's thinking ends, for what is asked of the answer proper alone."""
+        params = request.params
+        guided = params.structure is not None or demanded(request) is not None
+        if not guided and not params.stop:
+            return None
+        return self.reader.phases(prompt.text, prompt.opening, guided=guided)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
@@ -81,9 +107,7 @@ class Prompter:
         with self._lock:
             return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
 
-    def _chat(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
-    ) -> Prompt | Failed:
+    def _chat(self, request: Request | ScoreRequest) -> Prompt | Failed:
         template = getattr(self._tokenizer, "chat_template", None)
         if not template:
             return Failed(
@@ -91,49 +115,20 @@ class Prompter:
                 "the model's tokenizer has no chat template, so it takes no messages: "
                 "give a prompt, or use an instruction-tuned model",
             )
-        if tools and "tools" not in str(template):
-            return Failed(
-                "bad_chat",
-                "the model's chat template shows no tools: leave them out, or use a "
-                "model that was trained to call them",
-            )
-        # An answer that is begun is continued, as the pipeline does.
-        begun = bool(messages) and messages[-1].get("role") == "assistant"
+        wanted = rendering.wanted(request, str(template))
+        if isinstance(wanted, Failed):
+            return wanted
         try:
             with self._lock:
                 text = self._tokenizer.apply_chat_template(
-                    [_with_arguments(message) for message in messages],
-                    tools=[dict(tool) for tool in tools] if tools else None,
-                    add_generation_prompt=not begun,
-                    continue_final_message=begun,
-                    tokenize=False,
+                    wanted.messages, tokenize=False, **wanted.arguments
                 )
                 ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         except (jinja2.TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
             return Failed("bad_chat", f"the chat template refuses the messages: {_line(error)}")
-        return Prompt(list(ids), str(text), special=False)
+        text = str(text)
+        return Prompt(list(ids), text, special=False, opening=wanted.opening(text))
 
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _with_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The message with the arguments of its calls as objects: templates write them as JSON."""
-    plain = dict(message)
-    if plain.get("tool_calls"):
-        plain["tool_calls"] = [
-            {**call, "function": {**call["function"], "arguments": _object(call["function"])}}
-            for call in plain["tool_calls"]
-        ]
-    return plain
-
-
-def _object(function: Mapping[str, Any]) -> Any:
-    given = function.get("arguments")
-    if not isinstance(given, str):
-        return given
-    try:
-        return json.loads(given)
-    except ValueError:
-        return given

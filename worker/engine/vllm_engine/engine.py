@@ -34,6 +34,7 @@ from worker.engine.room import room, strange_stop
 from worker.engine.shared.prompt import Prompt
 from worker.engine.telling import tell
 from worker.engine.vllm_engine import loading, sampling
+from worker.engine.vllm_engine.generating import generate_sample
 from worker.engine.vllm_engine.runner import Runner
 from worker.engine.vllm_engine.settings import Options
 
@@ -53,6 +54,8 @@ class _Job:
     prompt: Prompt
     #: New tokens of each sample, at most.
     limit: int
+    #: The grammar of the calls that it has to make; None: it need not.
+    calls: str | None = None
     #: Set and read on the loop only.
     task: asyncio.Task[None] | None = None
 
@@ -206,7 +209,12 @@ def _job(started: _Started, request: Request, on_done: OnDone) -> _Job | Failed:
         context_length=plan.context_length,
         longest=started.loaded.longest,
     )
-    return limit if isinstance(limit, Failed) else _Job(request, on_done, prompt, limit)
+    if isinstance(limit, Failed):
+        return limit
+    calls = plan.prompter.reader.calls_grammar(request)
+    if isinstance(calls, Failed):
+        return calls
+    return _Job(request, on_done, prompt, limit, calls)
 
 
 def _stop(job: _Job) -> None:
@@ -217,31 +225,35 @@ def _stop(job: _Job) -> None:
 async def _generate(started: _Started, job: _Job) -> Completed | Failed:
     """All samples of a request. Raises what vLLM raises for any of them, alone or in a group."""
     request, name = job.request, f"{job.request.id}@{next(_serial)}"
+    prompter = started.plan.prompter
     async with started.runner.vllm() as generate, asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(
-                generate(
+                generate_sample(
+                    generate,
                     job.prompt.token_ids,
-                    sampling.arguments(request, job.limit, index),
+                    sampling.arguments(request, job.limit, index, job.calls),
                     f"{name}#{index}",
                     request.params.adapter,
+                    prompter.phases(request, job.prompt),
                 )
             )
             for index in range(request.params.n)
         ]
-    outputs = [task.result() for task in tasks]
+    samples = [task.result() for task in tasks]
+    outputs = [output for made in samples for output in made.outputs]
     if any(_corrupted(output) for output in outputs):
         return Failed(
             "not_finite",
             "the model's logits are not finite (NaN or infinite): load it in float32 or bfloat16",
         )
-    strange = [end for output in outputs if (end := output.outputs[0].finish_reason) not in _ENDS]
+    strange = [made.finish_reason for made in samples if made.finish_reason not in _ENDS]
     if strange:
         raise EngineError(f"vLLM ended a sample with '{strange[0]}'")
     return Completed(
         samples=tuple(
-            sampling.sample(request, index, output.outputs[0], job.prompt, started.plan.prompter)
-            for index, output in enumerate(outputs)
+            sampling.sample(request, index, made, job.prompt, prompter)
+            for index, made in enumerate(samples)
         ),
         prompt_tokens=len(job.prompt.token_ids),
         started_at=_started_at(outputs),

@@ -9,8 +9,8 @@ from typing import Any
 from db.sampling import SamplingParams
 from worker.engine.protocol import Failed, Request, Sample, TokenLogprob
 from worker.engine.shared.prompt import Prompt, Prompter
-from worker.engine.stopping import cut_at_stop
 from worker.engine.structures import for_vllm
+from worker.engine.vllm_engine.generating import Made
 
 #: The highest temperature that vLLM takes.
 HOTTEST = 2.0
@@ -35,9 +35,13 @@ def sample_seed(seed: int, index: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def arguments(request: Request, limit: int, index: int) -> dict[str, Any]:
-    """Arguments of vLLM's SamplingParams for one sample of at most `limit` tokens."""
+def arguments(request: Request, limit: int, index: int, calls: str | None = None) -> dict[str, Any]:
+    """Arguments of vLLM's SamplingParams for one sample of at most `limit` tokens.
+
+    `calls`: a grammar in Lark's notation that the answer follows, in place of any structure.
+    """
     params = request.params
+    wanted = {"grammar": calls} if calls else params.structure and for_vllm(params.structure)
     return {
         "temperature": params.temperature,
         "top_p": params.top_p,
@@ -48,9 +52,9 @@ def arguments(request: Request, limit: int, index: int) -> dict[str, Any]:
         "stop": list(params.stop),
         "stop_token_ids": list(params.stop_token_ids),
         # Past the end of a structure vLLM would go on without one.
-        "ignore_eos": params.ignore_eos and params.structure is None,
+        "ignore_eos": params.ignore_eos and wanted is None,
         "max_tokens": limit,
-        "structured_outputs": None if params.structure is None else for_vllm(params.structure),
+        "structured_outputs": wanted,
         "logprobs": params.alternatives if params.wants_logprobs else None,
         # vLLM looks for stop strings; the text itself is ours to decode and to cut.
         "detokenize": bool(params.stop),
@@ -58,19 +62,20 @@ def arguments(request: Request, limit: int, index: int) -> dict[str, Any]:
     }
 
 
-def sample(request: Request, index: int, output: Any, prompt: Prompt, prompter: Prompter) -> Sample:
-    """What vLLM generated, `output` being its CompletionOutput."""
-    params = request.params
-    token_ids = list(output.token_ids)
-    text = cut_at_stop(prompter.decode(token_ids), params.stop)
+def sample(request: Request, index: int, made: Made, prompt: Prompt, prompter: Prompter) -> Sample:
+    """What vLLM generated, as the engine gives it."""
+    params, token_ids = request.params, made.token_ids
+    said = prompter.message(request, prompt, token_ids, made.finish_reason, index)
     return Sample(
         index=index,
-        text=prompt.text + text if params.echo else text,
-        finish_reason=output.finish_reason,
+        text=said.text,
+        finish_reason=said.finish_reason,
         completion_tokens=len(token_ids),
-        logprobs=_logprobs(token_ids, output.logprobs, params.alternatives, prompter.token_text)
+        logprobs=_logprobs(token_ids, made.logprobs, params.alternatives, prompter.token_text)
         if params.wants_logprobs
         else None,
+        reasoning=said.reasoning,
+        tool_calls=said.tool_calls,
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -163,3 +164,50 @@ def test_given_what_no_endpoint_can_do_when_asked_then_it_is_refused(
 
 def test_given_google_when_no_seed_was_given_then_none_is_sent() -> None:
     assert "seed" not in _call(request("a", CHAT, seed=5), dialect=Dialect.GOOGLE).fields
+
+
+# --- tools, and how a chat is rendered ------------------------------------------------------
+
+TOOLS = [{"type": "function", "function": {"name": "weather"}}]
+
+
+def test_given_tools_when_built_then_they_and_the_choice_are_told() -> None:
+    named = {"type": "function", "function": {"name": "weather"}}
+    asked = request("a", CHAT, tool_choice=named, parallel_tool_calls=False)
+    call = _call(replace(asked, tools=TOOLS), dialect=Dialect.OPENAI)
+    assert call.fields["tools"] == TOOLS
+    assert call.fields["tool_choice"] == named
+    assert call.fields["parallel_tool_calls"] is False
+    plain = _call(replace(request("a", CHAT), tools=TOOLS)).fields
+    assert plain["tools"] == TOOLS
+    assert not {"tool_choice", "parallel_tool_calls"} & set(plain)
+
+
+def test_given_a_templates_switches_when_built_then_vllm_is_told_and_others_refuse() -> None:
+    asked = request("a", CHAT, chat_template_kwargs={"enable_thinking": False})
+    call = _call(asked, dialect=Dialect.VLLM)
+    assert call.extra["chat_template_kwargs"] == {"enable_thinking": False}
+    failed = refused(asked, "auto", Dialect.OPENAI)
+    assert failed is not None
+    assert failed.code == "unsupported_parameter"
+    assert "chat_template_kwargs" in failed.message
+
+
+@pytest.mark.parametrize(
+    ("params", "last", "told"),
+    [
+        ({}, "user", None),
+        ({}, "assistant", (True, False)),
+        ({"add_generation_prompt": True}, "assistant", None),
+        ({"continue_final_message": False}, "assistant", None),
+        ({"add_generation_prompt": False}, "user", (False, False)),
+        ({"continue_final_message": True}, "assistant", (True, False)),
+    ],
+)
+def test_given_turns_when_built_for_vllm_then_it_is_told_where_they_are_not_its_default(
+    params: dict[str, bool], last: str, told: tuple[bool, bool] | None
+) -> None:
+    chat = [*CHAT, {"role": last, "content": "On the"}]
+    extra = _call(request("a", chat, **params), dialect=Dialect.VLLM).extra
+    found = extra.get("continue_final_message"), extra.get("add_generation_prompt")
+    assert found == (told or (None, None))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.collector import request
 from worker.engine.openai_api.replies import NO_ID, Choice, Garbled, Reply, read, samples
-from worker.engine.protocol import Failed, TokenLogprob
+from worker.engine.protocol import Failed, Sample, TokenLogprob
 
 
 def _body(*choices: dict[str, Any], **more: Any) -> str:
@@ -187,3 +187,65 @@ def test_given_two_alternatives_of_one_text_when_read_then_the_chosen_one_keeps_
     found = read(_body(_text("?", logprobs=logprobs)), 2).choices[0].logprobs
     assert found is not None
     assert [(text, value) for text, _, value in found[0].top] == [("?", -0.5), ("a", -1.0)]
+
+
+# --- thinking and calls ---------------------------------------------------------------------
+
+
+def _message(reason: str = "stop", **message: Any) -> dict[str, Any]:
+    return {"message": {"content": "Paris.", **message}, "finish_reason": reason, "index": 0}
+
+
+def _call(**changes: Any) -> dict[str, Any]:
+    function = {"name": "weather", "arguments": '{"city": "Paris"}', **changes}
+    return {"id": "call_1", "type": "function", "function": function, "index": 0}
+
+
+def _sample(message: dict[str, Any]) -> Sample:
+    made = samples(request("a", "x"), [read(_body(message), 0)])
+    assert not isinstance(made, Failed)
+    return made[0]
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_given_thinking_under_either_name_when_read_then_it_is_apart(name: str) -> None:
+    thought: dict[str, Any] = {name: "Hm."}
+    made = _sample(_message("stop", **thought))
+    assert (made.reasoning, made.text) == ("Hm.", "Paris.")
+    nothing: dict[str, Any] = {name: None}
+    assert _sample(_message("stop", **nothing)).reasoning is None
+
+
+@pytest.mark.parametrize("reason", ["tool_calls", "stop"])
+def test_given_calls_when_read_then_they_are_openais_and_no_more(reason: str) -> None:
+    made = _sample(_message(reason, content=None, tool_calls=[_call()]))
+    assert (made.text, made.finish_reason) == ("", "tool_calls")
+    function = {"name": "weather", "arguments": '{"city": "Paris"}'}
+    assert made.tool_calls == ({"id": "call_1", "type": "function", "function": function},)
+
+
+def test_given_arguments_that_are_an_object_when_read_then_they_are_json() -> None:
+    reply = read(_body(_message(tool_calls=[_call(arguments={"city": "Paris"})])), 0)
+    (call,) = reply.choices[0].tool_calls or ()
+    assert call["function"]["arguments"] == '{"city": "Paris"}'
+
+
+def test_given_a_call_that_reached_the_limit_when_read_then_the_reason_says_so() -> None:
+    reply = read(_body(_message("length", tool_calls=[_call()])), 0)
+    assert reply.choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        _message("tool_calls"),
+        _message(tool_calls="weather"),
+        _message(tool_calls=["weather"]),
+        _message(tool_calls=[{"function": {"arguments": "{}"}}]),
+    ],
+)
+def test_given_calls_that_are_none_when_read_then_the_answer_is_garbled(
+    choice: dict[str, Any],
+) -> None:
+    with pytest.raises(Garbled):
+        read(_body(choice), 0)

@@ -1,0 +1,67 @@
+"""Parameters that only a chat has, held against the chat that they are for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from db.chat import CHAT_PARAMS, arguments_schema, chosen_function, must_call
+from db.structure import Structure, compiled
+from producer.reading.texts import Refusal, check_text, shown
+
+_OF_TOOLS = ("tool_choice", "parallel_tool_calls")
+
+
+def chat_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a batch or a line that only a chat can have, and that are given."""
+    return {name: params[name] for name in CHAT_PARAMS if params.get(name) is not None}
+
+
+def refuse_for_prompt(params: Mapping[str, Any]) -> None:
+    """Refusal where a prompt has any of these."""
+    for name in params:
+        raise Refusal(f"is a prompt, and parameter '{name}' is for chats: give 'messages'")
+
+
+def check_chat_params(request: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Refusal where they don't fit the request; `params` as `chat_params` gave them."""
+    if not params:
+        return
+    messages = request.get("messages")
+    if messages is None:
+        refuse_for_prompt(params)
+        return
+    for name, value in params.items():
+        # JSON would hide a NUL.
+        text = json.dumps(value, ensure_ascii=False).replace("\\u0000", "\0")
+        check_text(text, f"parameter '{name}'")
+    if params.get("continue_final_message") and messages[-1]["role"] != "assistant":
+        raise Refusal(
+            "parameter 'continue_final_message': the last message is not the assistant's: leave "
+            "it out"
+        )
+    tools = request.get("tools")
+    for name in _OF_TOOLS:
+        if name in params and not tools:
+            raise Refusal(f"has '{name}' and no 'tools': name the functions, or leave it out")
+    if must_call(params.get("tool_choice")):
+        _check_callable(tools or (), chosen_function(params["tool_choice"]))
+
+
+def _check_callable(tools: Sequence[Mapping[str, Any]], name: str | None) -> None:
+    names = [tool["function"]["name"] for tool in tools]
+    if name is not None and name not in names:
+        raise Refusal(
+            f"tool_choice names the function {shown(name)}, and 'tools' has "
+            f"{', '.join(map(shown, names))}: name one of these"
+        )
+    for place, tool in enumerate(tools):
+        if name in (None, tool["function"]["name"]):
+            try:
+                compiled(Structure("json_schema", json.dumps(arguments_schema(tool))))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise Refusal(
+                    f"tools[{place}].function.parameters: the answer has to be a call, and "
+                    f"{' '.join(str(error).split())}"
+                ) from None
