@@ -13,6 +13,7 @@ from producer.commands.options import FILE, MAX_NAME, json_option, submit_option
 from producer.commands.worker_options import WORKER_OPTIONS, worker_environment, worker_options
 
 if TYPE_CHECKING:
+    from db.settings import Settings
     from producer.client import Client
 
 
@@ -90,8 +91,17 @@ def _how(client: Client, given: dict[str, Any]) -> str:
     engine, dtype, revision = (
         given[name] or getattr(config, name) for name in ("engine", "dtype", "revision")
     )
-    parts = (engine != "transformers" and engine, dtype != "auto" and dtype, revision)
+    packing = _packing(config)
+    parts = (engine != "transformers" and engine, dtype != "auto" and dtype, packing, revision)
     return "".join(f" {part}" for part in parts if part)
+
+
+def _packing(config: Settings) -> str | None:
+    """How weights are packed while they are loaded; None: they are not."""
+    from db.settings import QUANTIZATION
+
+    found = config.engine_options.get(QUANTIZATION)
+    return None if found == "none" else found
 
 
 def _tell_of_others(client: Client, batch: Batch, given: dict[str, Any]) -> None:
@@ -101,7 +111,10 @@ def _tell_of_others(client: Client, batch: Batch, given: dict[str, Any]) -> None
     config = client.settings
     engine, dtype = (given[name] or getattr(config, name) for name in ("engine", "dtype"))
     for worker in client.workers():
-        same = worker.engine == engine and dtype in {"auto", worker.dtype}
+        there, _, packing = worker.dtype.partition(", ")
+        same = worker.engine == engine and dtype in {"auto", there}
+        # A checkpoint that has its weights packed is so for every worker.
+        same = same and (packing if packing.startswith("bnb-") else None) == _packing(config)
         if worker.model == batch.model and not same:
             note(
                 f"{worker.name} serves {batch.model} too, with engine {worker.engine} in "
