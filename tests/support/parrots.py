@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tests.support.tiny_models import _tokenizer
+from tests.support.tiny_models import byte_level_tokenizer
 
 Style = Literal["qwen3", "r1", "harmony", "granite", "magistral", "declared"]
 
@@ -165,7 +165,7 @@ RESPONSE_TEMPLATE = {
 def parrot_tokenizer(style: Style) -> Any:
     """A byte-level tokenizer with the marks and the chat template of a style."""
     end = _ENDS[style]
-    tokenizer = _tokenizer({"eos_token": end}, tuple(n for n in _HIDDEN[style] if n != end))
+    tokenizer = byte_level_tokenizer({"eos_token": end}, tuple(n for n in _HIDDEN[style] if n != end))
     tokenizer.add_tokens(list(_SHOWN.get(style, ())))
     tokenizer.chat_template = TEMPLATES[style]
     if style == "declared":
