@@ -43,3 +43,13 @@ def number(options: Mapping[str, str], name: str, default: float, at_least: floa
             f"engine option '{name}': '{text}' is not a number of {at_least:g} or more"
         )
     return value
+
+
+def whole(options: Mapping[str, str], name: str) -> int | None:
+    """An option that is a whole number of 1 or more; None: it is not given."""
+    text = options.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0):
+        raise SettingsError(f"engine option '{name}': '{text}' is not a whole number of 1 or more")
+    return int(text)
