@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Kind = Literal["gpt2", "gemma3", "gemma3-tied", "mamba", "t5", "gpt2-wide", "gemma3-wide"]
+Kind = Literal["gpt2", "llama", "gemma3", "gemma3-tied", "mamba", "t5", "gpt2-wide", "gemma3-wide"]
 
 #: Tokens of prompt and text together that the tiny models take, where their shape has a limit.
 CONTEXT_LENGTH = 256
@@ -45,7 +45,8 @@ CHAT_TEMPLATE = (
 def build_tiny_model(kind: Kind, folder: Path) -> Path:
     """Write a checkpoint of that kind, with its tokenizer, into `folder` and return it.
 
-    `gpt2` has no chat template and no special token around a prompt; `gemma3` has sliding and
+    `gpt2` has no chat template and no special token around a prompt; `llama` is the plainest of
+    today's decoders; `gemma3` has sliding and
     full attention layers, a chat template and a leading <bos>; `gemma3-tied` is the same in the
     shape of the published ones, whose output is the embedding; `mamba` is a state-space model,
     `t5` an encoder-decoder: the two that continuous batching does not take. The `wide` ones have
@@ -153,6 +154,25 @@ def _gpt2(tokenizer: Any, heads: int = 4) -> Any:
     return GPT2LMHeadModel(config)
 
 
+def _llama(tokenizer: Any) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=CONTEXT_LENGTH,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
 def _gemma3(tokenizer: Any, head_dim: int = 16) -> Any:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
@@ -241,6 +261,7 @@ def _t5(tokenizer: Any) -> Any:
 
 _BUILDERS: dict[Kind, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "gpt2": (_gpt2_tokenizer, _gpt2),
+    "llama": (_gpt2_tokenizer, _llama),
     "gemma3": (_gemma3_tokenizer, _gemma3),
     "gemma3-tied": (_gemma3_tokenizer, _gemma3_tied),
     "mamba": (_gpt2_tokenizer, _mamba),

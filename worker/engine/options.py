@@ -45,11 +45,13 @@ def number(options: Mapping[str, str], name: str, default: float, at_least: floa
     return value
 
 
-def whole(options: Mapping[str, str], name: str) -> int | None:
-    """An option that is a whole number of 1 or more; None: it is not given."""
+def whole(options: Mapping[str, str], name: str, at_most: int) -> int | None:
+    """An option that is a whole number from 1 to that; None: it is not given."""
     text = options.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0):
-        raise SettingsError(f"engine option '{name}': '{text}' is not a whole number of 1 or more")
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= at_most and len(text) < 9):
+        raise SettingsError(
+            f"engine option '{name}': '{text}' is not a whole number from 1 to {at_most}"
+        )
     return int(text)

@@ -16,6 +16,8 @@ from worker.engine.transformers.loading import LoadedModel, load
 
 #: Engine options that ask for it.
 OPTIONS = ("assistant", "prompt_lookup", "draft_tokens")
+#: Tokens of a draft: each costs the model a row of logits.
+MOST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Assistance:
                 "name a smaller model of the same family"
             )
         name = Path(assistant).resolve().name if Path(assistant).is_dir() else assistant
-        vocabulary = int(loaded.model.get_output_embeddings().weight.shape[0])
+        vocabulary = CachedModel(loaded.model, loaded.device).vocabulary
         reader = CachedModel(small.model, small.device)
         return ModelDrafter(name, reader, vocabulary, small.context_length, self.draft_tokens)
 
@@ -60,8 +62,8 @@ class Assistance:
 def read(options: Mapping[str, str], batching: str) -> Assistance | None:
     """What the options ask for; None: nothing. Raises SettingsError where they contradict."""
     assistant = options.get("assistant")
-    lookup = whole(options, "prompt_lookup")
-    tokens = whole(options, "draft_tokens")
+    lookup = whole(options, "prompt_lookup", MOST)
+    tokens = whole(options, "draft_tokens", MOST)
     if assistant is not None and lookup is not None:
         raise SettingsError(
             "engine options 'assistant' and 'prompt_lookup' exclude each other: give one"
@@ -76,8 +78,8 @@ def read(options: Mapping[str, str], batching: str) -> Assistance | None:
         return None
     if batching != "auto":
         raise SettingsError(
-            f"engine option 'batching': '{batching}' excludes assisted decoding, which takes one "
-            "prompt after the other: leave one out"
+            f"engine options '{'prompt_lookup' if assistant is None else 'assistant'}' and "
+            f"'batching' exclude each other: assisted decoding takes one prompt after the other"
         )
     return Assistance(assistant, lookup, tokens)
 

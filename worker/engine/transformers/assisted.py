@@ -14,7 +14,8 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,16 +133,24 @@ class AssistedBackend(PaddedBackend):
             one.start()
             self._begin(one)
             while not (one.done or self._closed):
-                with self._loaded.turns.take(), torch.inference_mode():
+                with self._turn(one):
                     self._step(one)
         if time.monotonic() - self._reported > _REPORT_EVERY:
             self._report()
+
+    @contextmanager
+    def _turn(self, one: Continuation) -> Iterator[None]:
+        """The model is ours, to go on with this text."""
+        del one
+        with self._loaded.turns.take(), torch.inference_mode():
+            yield
 
     # --- the prompt ---
 
     def _begin(self, one: Continuation) -> None:
         self._drafter.begin(one)
-        models = [one for one in (self._model, self._drafter.model) if one is not None]
+        small = self._drafter.model
+        models = [self._model] if small is None else [self._model, small]
         kept = self._prompt
         if kept is not None and kept.token_ids is one.prompt_ids:
             for model, state in kept.read:
@@ -164,7 +173,7 @@ class AssistedBackend(PaddedBackend):
         leave = 1 if one.params.n > 1 else self._piece
         while len(prompt) - model.length > leave and not (one.done or self._closed):
             until = min(model.length + self._piece, len(prompt) - 1)
-            with self._loaded.turns.take(), torch.inference_mode():
+            with self._turn(one):
                 model.read(prompt[model.length : until], 1)
                 model.drop(0)
             self.progress.step(0)

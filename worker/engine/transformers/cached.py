@@ -34,9 +34,9 @@ class CachedModel:
         #: Tokens that were read and not dropped.
         self.length = 0
         #: Tokens that it tells apart, padding of its vocabulary included.
-        self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        self.vocabulary = _size(model.get_output_embeddings(), "out_features")
         #: Token ids that it can read.
-        self.readable = int(model.get_input_embeddings().weight.shape[0])
+        self.readable = _size(model.get_input_embeddings(), "num_embeddings")
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._cache: Any = None
         self._projections: Projections | None = None
@@ -78,7 +78,8 @@ class CachedModel:
 
         Only those read since the last call can be: windows keep no more than that.
         """
-        self._cache.crop(-count)
+        if self.length:  # a window that has seen nothing can't even drop nothing
+            self._cache.crop(-count)
         self.length -= count
 
     def kept(self) -> tuple[Any, int]:
@@ -91,11 +92,16 @@ class CachedModel:
         self._cache = copy.deepcopy(cache)
 
 
+def _size(module: Any, name: str) -> int:
+    """Packed weights have not the shape of what they stand for."""
+    return int(getattr(module, name, None) or module.weight.shape[0])
+
+
 def trial(loaded: LoadedModel) -> str | None:
     """What goes wrong where the model reads tokens that are taken back; None: nothing."""
-    expected = probe.expected(loaded)
     model = CachedModel(loaded.model, loaded.device)
     try:
+        expected = probe.expected(loaded)
         with torch.inference_mode():
             return _disagreement(model, expected)
     except _ODD as error:
