@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from db.errors import ModelLoadError, SettingsError
+from db.schema import workers
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import Collector, completed, outcomes, request
 from tests.support.measured import embedding_of, measured, score_of
@@ -122,8 +123,9 @@ def test_given_an_assistant_of_another_sort_when_started_then_it_is_named(
 def test_given_an_assistant_that_is_not_there_when_started_then_it_is_named(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    assert f"'{tmp_path / 'no'}' does not exist" in refusal(
-        checkpoint("gpt2"), assistant=str(tmp_path / "no")
+    message = refusal(checkpoint("gpt2"), assistant=str(tmp_path / "no"))
+    assert message == (
+        f"engine option 'assistant': model folder '{tmp_path / 'no'}' does not exist"
     )
 
 
@@ -144,6 +146,20 @@ def test_given_an_assistant_with_more_added_tokens_when_started_then_it_drafts(
     engine = engine_of(checkpoint("gpt2"), assistant=str(folder))
     assert engine.start().backend == "assisted, draft model small"
     engine.close()
+
+
+def test_given_an_assistant_with_a_long_name_when_started_then_the_database_can_keep_it(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    folder = tmp_path / ("small" * 30)
+    folder.symlink_to(tmp_path / ("tiny" * 30))
+    shutil.copytree(checkpoint("gpt2"), tmp_path / ("tiny" * 30))
+    engine = engine_of(checkpoint("gpt2"), assistant=str(folder), draft_tokens="100")
+    name = engine.start().backend or ""
+    engine.close()
+    assert name.startswith("assisted, draft model tinytiny")
+    column: Any = workers.c.backend.type
+    assert len(name) <= column.length
 
 
 @pytest.mark.parametrize(

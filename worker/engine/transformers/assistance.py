@@ -18,6 +18,8 @@ from worker.engine.transformers.loading import LoadedModel, load
 OPTIONS = ("assistant", "prompt_lookup", "draft_tokens")
 #: Tokens of a draft: each costs the model a row of logits.
 MOST = 100
+#: Characters of its name that are told with every result: it is not part of what makes a text.
+_NAMED = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +48,23 @@ class Assistance:
     def _model_drafter(
         self, assistant: str, loaded: LoadedModel, config: EngineConfig
     ) -> ModelDrafter:
-        small = load(replace(config, model=assistant, revision=None))
+        try:
+            small = load(replace(config, model=assistant, revision=None))
+        except ModelLoadError as error:
+            raise ModelLoadError(f"engine option 'assistant': {error.message}") from error
         reason = _why_not(small) or _difference(loaded.tokenizer, small.tokenizer)
         if reason:
             raise ModelLoadError(
                 f"assistant '{assistant}' can't draft for model '{config.model}', as {reason}: "
                 "name a smaller model of the same family"
             )
-        name = Path(assistant).resolve().name if Path(assistant).is_dir() else assistant
+        place = Path(assistant)
+        name = (place.resolve() if place.is_dir() else place).name[:_NAMED]
         vocabulary = CachedModel(loaded.model, loaded.device).vocabulary
         reader = CachedModel(small.model, small.device)
-        return ModelDrafter(name, reader, vocabulary, small.context_length, self.draft_tokens)
+        return ModelDrafter(
+            name[:_NAMED], reader, vocabulary, small.context_length, self.draft_tokens
+        )
 
 
 def read(options: Mapping[str, str], batching: str) -> Assistance | None:
