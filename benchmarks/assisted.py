@@ -148,13 +148,16 @@ def _measured(
         for task, requests in work.items():
             _texts(engine, requests[:1])  # warms up
             before = _tally(engine)
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             texts = _texts(engine, requests)
-            speed = len(requests) * tokens / (time.perf_counter() - began)
+            made_in_all = len(requests) * tokens
+            speed = made_in_all / (time.perf_counter() - began)
+            busy = time.process_time() - busy
             steps, made, drafted, right = (
                 now - then for now, then in zip(_tally(engine), before, strict=True)
             )
             notes = {
+                "processor_ms_a_token": 1000 * busy / made_in_all,
                 "tokens_a_step": made / steps if steps else None,
                 "drafted_ones_right": right / drafted if drafted else None,
             }

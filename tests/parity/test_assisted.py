@@ -13,11 +13,13 @@ import transformers
 
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, request
+from tests.support.gpu import skip_without
 from tests.support.tiny_models import CONTEXT_LENGTH, Kind
 from worker.engine.protocol import Completed, Engine, EngineConfig, Request
 from worker.engine.registry import create
 
-KINDS: tuple[Kind, ...] = ("gpt2", "llama", "gemma3")
+#: Models, and where they run.
+SUBJECTS = ("gpt2-cpu", "llama-cpu", "gemma3-cpu", "gemma3-cuda")
 #: Who proposes tokens: the prompt, the model itself, another one, or another at a fixed length.
 WAYS = ("lookup", "itself", "other", "other-4")
 
@@ -65,14 +67,17 @@ class Pair:
         return engine._running.backend.tally
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    return request.param  # type: ignore[no-any-return]
+@pytest.fixture(scope="module", params=SUBJECTS)
+def subject(request: pytest.FixtureRequest) -> tuple[Any, str]:
+    kind, _, device = request.param.partition("-")
+    skip_without(device)
+    return kind, device
 
 
 @pytest.fixture(scope="module")
-def plain(kind: Kind, checkpoint: Checkpoint) -> Iterator[Engine]:
-    engine = create("transformers", EngineConfig(str(checkpoint(kind)), "cpu", "float32"))
+def plain(subject: tuple[Any, str], checkpoint: Checkpoint) -> Iterator[Engine]:
+    kind, device = subject
+    engine = create("transformers", EngineConfig(str(checkpoint(kind)), device, "float32"))
     engine.start()
     yield engine
     engine.close()
@@ -80,8 +85,13 @@ def plain(kind: Kind, checkpoint: Checkpoint) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module", params=WAYS)
 def pair(
-    request: pytest.FixtureRequest, kind: Kind, plain: Engine, checkpoint: Checkpoint, another: Any
+    request: pytest.FixtureRequest,
+    subject: tuple[Any, str],
+    plain: Engine,
+    checkpoint: Checkpoint,
+    another: Any,
 ) -> Iterator[Pair]:
+    kind, device = subject
     folder = checkpoint(kind)
     options = {
         "lookup": lambda: {"prompt_lookup": "5"},
@@ -90,7 +100,7 @@ def pair(
         "other-4": lambda: {"assistant": str(another(kind)), "draft_tokens": "4"},
     }[request.param]()
     # Prompts are read in pieces of 24 tokens.
-    config = EngineConfig(str(folder), "cpu", "float32", max_batch_tokens=24, options=options)
+    config = EngineConfig(str(folder), device, "float32", max_batch_tokens=24, options=options)
     engine = create("transformers", config)
     engine.start()
     yield Pair(request.param, plain, engine)
@@ -179,12 +189,12 @@ def test_given_structures_when_assisted_then_texts_are_the_same(pair: Pair) -> N
 
 
 def test_given_prompts_up_to_the_context_limit_when_assisted_then_texts_are_the_same(
-    pair: Pair,
+    pair: Pair, subject: tuple[Any, str], checkpoint: Checkpoint
 ) -> None:
-    prompt, length = PROMPTS[2] * 10, CONTEXT_LENGTH
-    while length > CONTEXT_LENGTH - 2:  # the longest that leaves room for two tokens
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint(subject[0]))
+    prompt = PROMPTS[2] * 10
+    while len(tokenizer(prompt)["input_ids"]) > CONTEXT_LENGTH - 2:  # it leaves room for two
         prompt = prompt[:-1]
-        length = completed(pair.plain, [request("a", prompt, max_tokens=1)])["a"].prompt_tokens
     params: dict[str, Any] = {"max_tokens": 200, "ignore_eos": True, "logprobs": 1}
     requests = [
         request("full", prompt, **params),

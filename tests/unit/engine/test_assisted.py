@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,12 +15,15 @@ import torch
 import transformers
 
 from db.errors import ModelLoadError, SettingsError
+from db.sampling import SamplingParams
 from db.schema import workers
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import Collector, completed, outcomes, request
 from tests.support.measured import embedding_of, measured, score_of
 from worker.engine.protocol import Cancelled, Completed, Embedded, EngineConfig, Failed, Scored
 from worker.engine.shared.backend import Progress
+from worker.engine.shared.continuation import Continuation
+from worker.engine.shared.rows import Row
 from worker.engine.transformers import cached, drafting
 from worker.engine.transformers.assistance import OPTIONS
 from worker.engine.transformers.engine import TransformersEngine
@@ -420,3 +424,21 @@ def test_given_drafts_when_right_or_wrong_then_the_next_is_longer_or_shorter(
         drafter.close(drafted=3, taken=0)
     assert drafter._length == 1
     engine.close()
+
+
+def test_given_a_lookup_that_was_wrong_when_done_then_the_next_is_shorter_for_this_text() -> None:
+    drafter = drafting.LookupDrafter(10)
+    text = list(range(20)) * 2
+    one = Continuation(
+        "a", "a", SamplingParams(), 0, 0, prompt_ids=text, limit=9, end_ids=frozenset(),
+        decode=lambda _: "",
+    )  # fmt: skip
+    lengths = []
+    drafter.begin(one)
+    for drafted, taken in ((10, 10), (10, 1), (4, 0), (0, 0), (2, 2), (6, 6)):
+        propose = partial(drafter.open(one), Row())
+        lengths.append(len(list(iter(propose, None))))
+        drafter.close(drafted, taken)
+    assert lengths == [10, 10, 4, 2, 2, 6]
+    drafter.begin(one)
+    assert drafter.open(one)(Row()) == 0

@@ -62,18 +62,23 @@ class LookupDrafter:
         self.models: Sequence[CachedModel] = ()
         self.model: CachedModel | None = None
         self._lookup = Lookup()
+        #: Tokens of the next draft, at most.
+        self._length = tokens
 
     def begin(self, one: Continuation) -> None:
+        self._length = self.longest
         self._lookup = Lookup()
         self._lookup.read(one.prompt_ids)
 
     def open(self, one: Continuation) -> Propose:
         self._lookup.read(one.token_ids[len(self._lookup) - len(one.prompt_ids) :])
-        following = iter(self._lookup.following(self.longest))
+        following = iter(self._lookup.following(self._length))
         return lambda _: next(following, None)
 
     def close(self, drafted: int, taken: int) -> None:
-        """It costs nothing to look up too many."""
+        """To look up too many costs nothing, but the model reads them all."""
+        if drafted:
+            self._length = min(self.longest, 2 * taken + 2)
 
 
 class ModelDrafter:
