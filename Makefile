@@ -61,6 +61,7 @@ bench: $(VENV)/.bench $(WEIGHTS)/config.json ## A short pass of every benchmark;
 	$(BIN)/python benchmarks/limit.py --prompts 8
 	$(BIN)/python benchmarks/operators.py --tries 3
 	$(BIN)/python benchmarks/structure.py --prompts 8 --tokens 8 --rounds 1
+	$(BIN)/python benchmarks/assisted.py --prompts 2 --tokens 16
 	$(BIN)/python benchmarks/prefix.py --prompts 48 --rounds 1
 	$(BIN)/python benchmarks/queues.py --jobs 20000 --peer-jobs 500
 	$(BIN)/python benchmarks/submit.py --prompts 50000

@@ -62,6 +62,7 @@ class Make:
 
 SORTS = [
     *("echo", "echo-slow", "gpt2-continuous", "gemma3-continuous", "gpt2-static", "t5", "mamba"),
+    *("gpt2-lookup", "gemma3-draft"),
     # Where vLLM is installed, which has an environment of its own (docs/engines.md).
     *("vllm-gpt2", "vllm-gemma3"),
     # Where KerasHub is installed.
@@ -70,10 +71,14 @@ SORTS = [
 ]
 
 #: Of these an empty prompt is no empty list of tokens.
-WRAPS_PROMPTS = {"gemma3-continuous", "t5", "vllm-gemma3", "keras-gemma3-tied"}
+WRAPS_PROMPTS = {
+    *("gemma3-continuous", "gemma3-draft", "t5", "vllm-gemma3", "keras-gemma3-tied"),
+}
 
 #: Models that have no chat template.
-NO_CHATS = {"gpt2-continuous", "gpt2-static", "t5", "mamba", "vllm-gpt2", "keras-gpt2"}
+NO_CHATS = {
+    *("gpt2-continuous", "gpt2-static", "gpt2-lookup", "t5", "mamba", "vllm-gpt2", "keras-gpt2"),
+}
 
 #: Where an endpoint is that the suite runs against too, its model, and the engine's `extensions`.
 URL, MODEL, EXTENSIONS = (
@@ -120,9 +125,10 @@ def sort(
     elif name.startswith("keras-"):
         yield _keras(name, checkpoint)
     else:
-        kind, _, batching = name.partition("-")
+        kind, _, way = name.partition("-")
         folder = checkpoint(kind)  # type: ignore[arg-type]
-        options = {"batching": batching or "auto"}
+        assisted = {"lookup": {"prompt_lookup": "4"}, "draft": {"assistant": str(folder)}}
+        options = assisted.get(way, {"batching": way or "auto"})
         config = EngineConfig(str(folder), "cpu", "float32", max_concurrency=4, options=options)
         yield Make(name, lambda: create("transformers", config))
 

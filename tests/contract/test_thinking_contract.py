@@ -19,7 +19,7 @@ from tests.support.parrots import CHAT, TIME, WEATHER, Style, build_parrot
 from worker.engine.protocol import Engine, EngineConfig, Failed, Request, Sample
 from worker.engine.registry import create
 
-SORTS = ("continuous", "static", "keras", "vllm")
+SORTS = ("continuous", "static", "assisted", "keras", "vllm")
 
 TOOLS = [WEATHER, TIME]
 
@@ -46,6 +46,8 @@ def config(sort: str, folder: Path) -> EngineConfig:
         options = {"kv_memory": "0.1", "enforce_eager": "on"}
         return EngineConfig(str(folder), dtype="float32", max_concurrency=4, options=options)
     options = {"batching": sort} if sort in ("continuous", "static") else {}
+    if sort == "assisted":  # every draft is right
+        options = {"assistant": str(folder)}
     return EngineConfig(str(folder), "cpu", "float32", max_concurrency=4, options=options)
 
 

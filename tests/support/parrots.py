@@ -165,7 +165,9 @@ RESPONSE_TEMPLATE = {
 def parrot_tokenizer(style: Style) -> Any:
     """A byte-level tokenizer with the marks and the chat template of a style."""
     end = _ENDS[style]
-    tokenizer = byte_level_tokenizer({"eos_token": end}, tuple(n for n in _HIDDEN[style] if n != end))
+    tokenizer = byte_level_tokenizer(
+        {"eos_token": end}, tuple(n for n in _HIDDEN[style] if n != end)
+    )
     tokenizer.add_tokens(list(_SHOWN.get(style, ())))
     tokenizer.chat_template = TEMPLATES[style]
     if style == "declared":

@@ -43,3 +43,15 @@ def number(options: Mapping[str, str], name: str, default: float, at_least: floa
             f"engine option '{name}': '{text}' is not a number of {at_least:g} or more"
         )
     return value
+
+
+def whole(options: Mapping[str, str], name: str, at_most: int) -> int | None:
+    """An option that is a whole number from 1 to that; None: it is not given."""
+    text = options.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= at_most and len(text) < 9):
+        raise SettingsError(
+            f"engine option '{name}': '{text}' is not a whole number from 1 to {at_most}"
+        )
+    return int(text)

@@ -7,6 +7,7 @@ on where the token boundaries lie.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 #: What a decoder puts for bytes that are not (yet) a character.
@@ -51,6 +52,12 @@ class StopDetector:
         self._context_text = ""
         self._pending: list[int] = []
         self._tail = ""
+
+    def fork(self) -> StopDetector:
+        """One that has had the same tokens, and goes its own way from here."""
+        fork = copy.copy(self)
+        fork._pending = list(self._pending)  # noqa: SLF001 - of its own class
+        return fork
 
     def push(self, token_id: int) -> bool:
         """Take the next token; True once a stop string is complete."""

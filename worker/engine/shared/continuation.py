@@ -6,6 +6,7 @@ time, and read `row` before each.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -109,6 +110,17 @@ class Continuation:
         if self.guide is not None:
             self.guide = self.guide.copy()
         self.__post_init__()
+
+    def fork(self) -> Continuation:
+        """One that goes its own way from here, for trying tokens out; it knows no stop strings."""
+        fork = copy.copy(self)
+        fork.token_ids, fork.logprobs = list(self.token_ids), []
+        fork._seen, fork._stops = dict(self._seen), None  # noqa: SLF001 - of its own class
+        if self.guide is not None:
+            fork.guide = self.guide.fork()
+        if self.phases is not None:
+            fork.phases = self.phases.fork()
+        return fork
 
     def accept(self, token_id: int) -> bool:
         """Take the next token; True when it is the last one."""

@@ -60,6 +60,16 @@ class Guide:
         matcher.reset()
         return Guide(matcher)
 
+    def fork(self) -> Guide:
+        """One of the same grammar, at the same place."""
+        return Guide(self.matcher.deep_copy())
+
+    def allows(self, token_id: int) -> bool:
+        """Whether the last `look_ahead` lets this token come next."""
+        if self.allowed is None:
+            return True
+        return bool(self.allowed[token_id // 32] >> (token_id % 32) & 1)
+
 
 class Guides:
     """Makes guides for one model."""

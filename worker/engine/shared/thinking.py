@@ -7,6 +7,7 @@ DeepSeek-R1's template does; then the answer has the closing mark only.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
@@ -164,6 +165,12 @@ class Phases:
         self.answering = False
         self._end = StopDetector(self._decode, (self._marks.close,))
         self._held: list[int] = []
+
+    def fork(self) -> Phases:
+        """One that has had the same tokens, and goes its own way from here."""
+        fork = copy.copy(self)
+        fork._held, fork._end = list(self._held), self._end.fork()  # noqa: SLF001 - of its own class
+        return fork
 
     @property
     def begun(self) -> bool:

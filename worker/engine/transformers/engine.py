@@ -15,8 +15,9 @@ from worker.engine.shared.answering import AnsweringEngine, Started
 from worker.engine.shared.backend import Backend, traits, why_not_continuous
 from worker.engine.shared.guide import Guides
 from worker.engine.shared.prompt import Prompter
-from worker.engine.transformers import quantization
+from worker.engine.transformers import assistance, quantization
 from worker.engine.transformers.adapter_loading import with_adapters
+from worker.engine.transformers.assisted import AssistedBackend
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
 from worker.engine.transformers.loading import LoadedModel, hardware, load
 from worker.engine.transformers.measurer import Measurer
@@ -40,10 +41,11 @@ class TransformersEngine(AnsweringEngine):
     def __init__(self, config: EngineConfig) -> None:
         """Reads the settings only. Raises SettingsError for an unknown option."""
         super().__init__(config)
-        check_names("transformers", config.options, OPTIONS)
+        check_names("transformers", config.options, [*OPTIONS, *assistance.OPTIONS])
         self._batching = choice(config.options, "batching", OPTIONS["batching"], "auto")
         self._attention = choice(config.options, "attention", OPTIONS["attention"], "packed")
         self._quantize = choice(config.options, "quantization", OPTIONS["quantization"], "none")
+        self._assistance = assistance.read(config.options, self._batching)
 
     def _load(self) -> tuple[Started, EngineInfo]:
         loaded = with_adapters(load(self._config, self._quantize), self._config.adapters)
@@ -89,6 +91,11 @@ class TransformersEngine(AnsweringEngine):
 
     def _backend(self, loaded: LoadedModel, prompter: Prompter) -> Backend:
         """The back-end that the model gets, started."""
+        if self._assistance is not None:
+            drafter = self._assistance.drafter(loaded, self._config)
+            assisted = AssistedBackend(loaded, self._config, prompter.token_text, drafter)
+            assisted.start(self._on_end)
+            return assisted
         reason = why_not_continuous(traits(loaded.model))
         if reason and self._batching == "continuous":
             raise ModelLoadError(
