@@ -129,7 +129,8 @@ def _flaw(params: SamplingParams, sample: Sample) -> Flaw | None:
     if sample.finish_reason == "length":
         return Flaw(TRUNCATED, f"was cut after {count_of(sample.completion_tokens, 'token')}")
     wanted = params.structure
-    if params.retry_invalid is None or wanted is None:
+    # Only a text that ended by itself must be of its structure.
+    if sample.finish_reason != "stop" or params.retry_invalid is None or wanted is None:
         return None
     reason = checker(wanted)(sample.text)
     return None if reason is None else Flaw(INVALID_STRUCTURE, f"breaks its structure ({reason})")
