@@ -184,6 +184,7 @@ def test_every_field_of_a_record_is_documented() -> None:
     output = section(FORMATS, "## Output")
     request = {"prompt": "p", "messages": [], "completion": "c"}
     measures: dict[str, Any] = {"logprob": -1.0, "embedding": array("f", [1.0])}
+    measures |= {"reasoning": "r", "tool_calls": "[]"}
     whole = document(result(logprobs="[]", request=request, **measures))
     documented = {name for row in rows(section(output, "### JSON Lines")) for name in names(row[0])}
     assert documented == set(whole)

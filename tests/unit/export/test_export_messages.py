@@ -64,7 +64,7 @@ def test_given_thinking_that_begins_like_a_formula_when_written_as_csv_then_it_i
 
 def test_given_the_same_when_written_as_parquet_then_each_has_its_column(tmp_path: Path) -> None:
     target = str(tmp_path / "x.parquet")
-    write([thought(), called()], target, format="parquet", batch=batch())
+    write([thought(), called()], target, format="parquet")
     first, second = pq.read_table(tmp_path / "x.parquet").to_pylist()
     assert (first["reasoning"], first["tool_calls"]) == ("Hm,\n50 % of it.", None)
     assert orjson.loads(second["tool_calls"]) == CALLS
