@@ -86,17 +86,20 @@ class Provenance:
     """
 
     model: str
-    #: A hub model's commit, or a digest of the folder's config and of its weights' layout.
+    #: A hub model's commit, or a digest of the folder's config and of its weights' layout; of a
+    #: GGUF file, of its header.
     revision: str | None
     #: SHA-256 over the weight files, as `sha256sum FILES | sha256sum` gives it.
     weights: str | None
-    #: The same over the files of tokenizer and chat template.
+    #: The same over the files of tokenizer and chat template; None for a GGUF file, which has them
+    #: in it.
     tokenizer: str | None
     #: The same over the files of the LoRA adapter that was used.
     adapter: str | None
     engine: str
     engine_version: str
     backend: str | None
+    #: What was computed in, and how the weights were packed if they were: `bfloat16, bnb-4bit`.
     dtype: str
     device: str
     hardware: str | None

@@ -26,6 +26,9 @@ PREFIX = "PROMPTMILL_"
 _PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):.*@", re.DOTALL)
 _QUERY_PASSWORD = re.compile(r"([?&]\w*pass\w*=)[^&]*", re.IGNORECASE)
 
+#: The engine option that says how weights are packed while they are loaded: another text.
+QUANTIZATION = "quantization"
+
 #: The shortest `Settings.silence` (seconds): a busy machine is no frozen one.
 _SILENCE = 5.0
 
@@ -53,7 +56,8 @@ class Settings(BaseSettings):
     #: Bytes of one prompt at most (UTF-8).
     max_prompt_bytes: Annotated[int, Field(ge=1)] = 2 * 1024 * 1024
 
-    #: The model that a worker serves, and the default of `submit`: a hub id or a local folder.
+    #: The model that a worker serves, and the default of `submit`: a hub id, a local
+    #: folder or a GGUF file.
     model: str | None = None
     #: Which engine generates: `transformers`, `keras`, `vllm`, `openai` or `echo`.
     engine: Literal["transformers", "keras", "vllm", "openai", "echo"] = "transformers"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import orjson
 
 from db.errors import UsageError
+from db.gguf import BrokenGguf, Header, files_in, hub_file, is_gguf, local_file, part, read_header
 
 ChatTemplateState = Literal["present", "absent", "unknown"]
 
@@ -39,9 +40,9 @@ _TOKENIZERS = (
 def canonical_model(model: str) -> str:
     """The name that a model's queue and results go by.
 
-    A folder of this machine becomes its absolute, resolved path; a hub id, a hosted model's
-    name, or an absolute path that only the workers may have, stays as it is. Raises UsageError
-    for what can be none of these.
+    A folder or a GGUF file of this machine becomes its absolute, resolved path; a hub id, with
+    `:file.gguf` or without, a hosted model's name, or an absolute path that only the workers may
+    have, stays as it is. Raises UsageError for what can be none of these.
     """
     longest = max(map(len, model.split("/")))
     if not model or longest > MAX_PART or not model.isprintable():
@@ -53,8 +54,18 @@ def canonical_model(model: str) -> str:
     try:
         if path.is_dir():
             return str(path.resolve())
+        if path.is_file() and is_gguf(path.name):
+            return str(_resolved(path))
         if path.exists():
-            raise UsageError(f"model {model}: this is a file: give the folder that holds it")
+            raise UsageError(
+                f"model {model}: this is a file: give the folder that holds it, or a .gguf file"
+            )
+        there = hub_file(model)
+        if there is not None and Path(there[0]).is_dir():
+            raise UsageError(
+                f"model {model}: {there[0]} is a folder here: give the file's path, "
+                f"{Path(there[0]) / there[1]}"
+            )
     except OSError as error:
         raise UsageError(f"model {model}: {error.strerror}: let your user read it") from None
     if "://" in model:
@@ -69,24 +80,40 @@ def canonical_model(model: str) -> str:
     return model
 
 
-def find_model_folder(model: str, environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The folder with the model's files, or None where this machine has none.
+def find_model(model: str, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder with the model's files, or its one GGUF file; None where this machine has none.
 
     A local folder is itself; a hub id is looked up in the Hugging Face cache: the snapshot that
     `main` names, else the newest one. Downloads nothing.
     """
-    folder = Path(model)
-    if folder.is_dir():
-        return folder.resolve()
-    cached = hub_cache(environment) / f"models--{model.replace('/', '--')}"
+    path = Path(model)
+    if (file := local_file(path)) is not None:
+        return _resolved(file)
+    if path.is_dir():
+        return path.resolve()
+    there = hub_file(model)
+    if there is None:
+        return next(iter(_snapshots(model, environment)), None)
+    found = (snapshot / there[1] for snapshot in _snapshots(there[0], environment))
+    return next((file for file in found if file.is_file()), None)
+
+
+def _snapshots(repository: str, environment: Mapping[str, str]) -> list[Path]:
+    """Those in the cache, the best first."""
+    cached = hub_cache(environment) / f"models--{repository.replace('/', '--')}"
+    found = [entry for entry in cached.glob("snapshots/*") if entry.is_dir()]
+    found.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
     main = cached / "refs" / "main"
     if main.is_file():
-        revision = main.read_text(encoding="ascii", errors="replace").strip()
-        snapshot = cached / "snapshots" / revision
-        if revision and snapshot.is_dir():
-            return snapshot
-    snapshots = [entry for entry in cached.glob("snapshots/*") if entry.is_dir()]
-    return max(snapshots, key=lambda entry: entry.stat().st_mtime, default=None)
+        named = cached / "snapshots" / main.read_text(encoding="ascii", errors="replace").strip()
+        found.sort(key=lambda entry: entry != named)
+    return found
+
+
+def _resolved(file: Path) -> Path:
+    """Through links, as long as what they lead to is called a GGUF file too."""
+    found = file.resolve()
+    return found if is_gguf(found.name) else file.parent.resolve() / file.name
 
 
 def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
@@ -108,9 +135,11 @@ def chat_template_state(
     `unknown` where its files are not here, can't be read, or hold named templates without a
     default: then the worker finds out.
     """
-    folder = find_model_folder(model, environment)
+    folder = find_model(model, environment)
     if folder is None:
         return "unknown"
+    if folder.is_file():
+        return _gguf_template(folder)
     if (folder / "chat_template.jinja").is_file():
         return "present"
     try:
@@ -124,18 +153,30 @@ def chat_template_state(
         return "present"
     if "unknown" in found or any(folder.glob("additional_chat_templates/*.jinja")):
         return "unknown"
-    return "absent" if _has_tokenizer(folder) and not _is_opaque(folder) else "unknown"
+    # A template may lie in tekken.json too, which only a model library reads.
+    opaque = (folder / "tekken.json").is_file()
+    return "absent" if _has_tokenizer(folder) and not opaque else "unknown"
 
 
 def is_encoder_decoder(model: str, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether its files say so; False where they are not here."""
-    folder = find_model_folder(model, environment)
+    folder = find_model(model, environment)
     if folder is None:
         return False
     try:
+        if folder.is_file():
+            return read_header(folder).architecture == "t5"
         return _object(folder / "config.json").get("is_encoder_decoder") is True
     except (OSError, ValueError):
         return False
+
+
+def _gguf_template(file: Path) -> ChatTemplateState:
+    try:
+        template = read_header(file).metadata.get("tokenizer.chat_template")
+    except (OSError, BrokenGguf):
+        return "unknown"
+    return "present" if template else "absent"
 
 
 def _stored_template(file: Path) -> ChatTemplateState:
@@ -147,11 +188,6 @@ def _stored_template(file: Path) -> ChatTemplateState:
     if isinstance(template, dict):
         return "present" if "default" in template else "unknown"
     return "present" if template else "absent"
-
-
-def _is_opaque(folder: Path) -> bool:
-    """Whether a template may lie in a file that only a model library reads."""
-    return (folder / "tekken.json").is_file() or any(folder.glob("*.gguf"))
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -170,12 +206,24 @@ def weights_bytes(folder: Path) -> int:
     """Bytes of the model's weights as stored; 0 where there are none.
 
     Counts one copy: the sharded safetensors of the index, else `model.safetensors`, else all
-    safetensors, else PyTorch's .bin files.
+    safetensors, else PyTorch's .bin files; of a GGUF file all of it.
     """
     return sum(file.stat().st_size for file in _weights(folder) if file.is_file())
 
 
+def unpacked_bytes(folder: Path) -> int:
+    """Bytes that the weights take once they are loaded: those of a GGUF file are unpacked."""
+    if not folder.is_file():
+        return weights_bytes(folder)
+    try:
+        return 2 * read_header(folder).parameters
+    except (OSError, BrokenGguf):
+        return 0
+
+
 def _weights(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
     if (folder / _INDEX).is_file():
         with suppress(OSError, ValueError):  # `is_complete` tells of a broken index
             return _shards(folder)
@@ -194,12 +242,34 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def is_complete(folder: Path) -> list[str]:
-    """What keeps the folder from being loaded, each in one line with what to do; [] if nothing."""
+    """What keeps the folder, or the GGUF file, from being loaded; [] if nothing.
+
+    Each in one line with what to do.
+    """
+    if folder.is_file():
+        return _gguf_problems(folder)
+    several = [] if any(folder.glob("*.safetensors")) else files_in(folder)
+    if several:
+        return [f"{folder}: holds {len(several)} GGUF files: give one of them, as {several[0]}"]
     return [
         *_config_problems(folder / "config.json"),
         *_weight_problems(folder),
         *_tokenizer_problems(folder),
     ]
+
+
+def _gguf_problems(file: Path) -> list[str]:
+    try:
+        header: Header = read_header(file)
+    except BrokenGguf as error:
+        return [f"{file}: {error}: download it again"]
+    except OSError as error:
+        return [f"{file}: {error.strerror}: let your user read it"]
+    if header.parts > 1 or part(file.name) is not None:
+        return [
+            f"{file}: one of several parts: join them with llama.cpp's llama-gguf-split --merge"
+        ]
+    return []
 
 
 def _config_problems(file: Path) -> list[str]:

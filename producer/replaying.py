@@ -20,7 +20,7 @@ import orjson
 from db.errors import UsageError
 from db.modes import Mode
 from db.records import Job, Provenance
-from db.settings import Settings, variable
+from db.settings import QUANTIZATION, Settings, settings, variable
 from db.states import JobState
 from db.wording import how_it_ended
 
@@ -148,10 +148,12 @@ def _order(job: Job, made: Provenance) -> dict[str, Any]:
 def _environment(made: Provenance, device: str | None) -> dict[str, str]:
     """The settings of the child, besides this process's own; empty: unset."""
     commit = made.revision is not None and _COMMIT.fullmatch(made.revision)
+    dtype, _, packing = made.dtype.partition(", ")
     wanted = {
         "model": made.model,
         "engine": made.engine,
-        "dtype": made.dtype if made.dtype in _DTYPES else "auto",
+        "dtype": dtype if dtype in _DTYPES else "auto",
+        "engine_options": _options(made.engine, packing),
         "device": device or ("cpu" if made.device == "cpu" else "auto"),
         "revision": (made.revision or "") if commit else "",
     }
@@ -169,6 +171,19 @@ def _adapter(job: Job, places: Mapping[str, str]) -> dict[str, str]:
             f"that is: give --adapter {name}=PATH"
         )
     return {variable("adapters"): orjson.dumps({name: places[name]}).decode()}
+
+
+def _options(engine: str, packing: str) -> str:
+    """This process's own engine options, but for how weights are packed: that is as it was.
+
+    A checkpoint that has them packed needs no option; its packing is none of the option's words.
+    """
+    options = dict(settings().engine_options)
+    if engine == "transformers":
+        options.pop(QUANTIZATION, None)
+        if packing.startswith("bnb-"):
+            options[QUANTIZATION] = packing
+    return orjson.dumps(options).decode() if options else ""
 
 
 def _answer(environment: Mapping[str, str], order: Mapping[str, Any]) -> dict[str, Any]:

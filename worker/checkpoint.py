@@ -43,9 +43,11 @@ _Stamp = tuple[int, int, int, int, int]
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors that are loaded, sorted by name; [] where there are none.
 
-    Those that the index names, else `model.safetensors`, else all. Raises OSError or ValueError
-    where the index can't be read.
+    Those that the index names, else `model.safetensors`, else all; `folder` itself where it is a
+    model in one file. Raises OSError or ValueError where the index can't be read.
     """
+    if folder.is_file():
+        return [folder]
     index = folder / _INDEX
     if index.is_file():
         named = json.loads(index.read_text("utf-8")).get("weight_map", {})
@@ -55,7 +57,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def tokenizer_digest(folder: Path) -> str | None:
-    """Of tokenizer and chat template together; None where no file of theirs is there."""
+    """Of tokenizer and chat template together; None where no file of theirs is there.
+
+    A model in one file has them in it: the digest of the weights is of all.
+    """
+    if folder.is_file():
+        return None
     files = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)}
     return _digest(folder, sorted(files), _sha256) if files else None
 
@@ -72,7 +79,8 @@ class Weights:
     def of(cls, folder: Path) -> Weights:
         """Raises OSError or ValueError where they can't be told."""
         files = weight_files(folder)
-        return cls(folder, files, list(map(_stamp, files)))
+        place = folder.parent if folder.is_file() else folder
+        return cls(place, files, list(map(_stamp, files)))
 
     def digest(self, memory: Path | None = None) -> str | None:
         """Reads all of them, but for those that the folder `memory` remembers.

@@ -13,6 +13,7 @@ from producer.commands.options import FILE, MAX_NAME, json_option, submit_option
 from producer.commands.worker_options import WORKER_OPTIONS, worker_environment, worker_options
 
 if TYPE_CHECKING:
+    from db.settings import Settings
     from producer.client import Client
 
 
@@ -104,10 +105,19 @@ def _how(client: Client, given: dict[str, Any], adapters: dict[str, str]) -> str
     parts = (
         engine != "transformers" and engine,
         dtype != "auto" and dtype,
+        _packing(config),
         revision,
         *(f"{name}={place}" for name, place in sorted(adapters.items())),
     )
     return "".join(f" {part}" for part in parts if part)
+
+
+def _packing(config: Settings) -> str | None:
+    """How weights are packed while they are loaded; None: they are not."""
+    from db.settings import QUANTIZATION
+
+    found = config.engine_options.get(QUANTIZATION)
+    return None if found == "none" else found
 
 
 def _tell_of_others(
@@ -120,7 +130,10 @@ def _tell_of_others(
     config = client.settings
     engine, dtype = (given[name] or getattr(config, name) for name in ("engine", "dtype"))
     for worker in client.workers():
-        same = worker.engine == engine and dtype in {"auto", worker.dtype}
+        there, _, packing = worker.dtype.partition(", ")
+        same = worker.engine == engine and dtype in {"auto", there}
+        # A checkpoint that has its weights packed is so for every worker.
+        same = same and (packing if packing.startswith("bnb-") else None) == _packing(config)
         lacking = sorted(adapters.keys() - adapters_of(worker).keys())
         if worker.model == batch.model and lacking:
             note(

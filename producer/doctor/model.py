@@ -8,12 +8,14 @@ from pathlib import Path
 
 import psutil
 
+from db.gguf import hub_file, is_gguf
 from producer.doctor.check import Check, gib
 from producer.model_files import (
     canonical_model,
     chat_template_state,
-    find_model_folder,
+    find_model,
     is_complete,
+    unpacked_bytes,
     weights_bytes,
 )
 
@@ -27,7 +29,7 @@ def model_checks(model: str, engine: str) -> Iterator[Check]:
     if engine == "openai":
         yield Check("model", "ok", f"{name}: its endpoint has it; a worker asks when it starts")
         return
-    folder = find_model_folder(name)
+    folder = find_model(name)
     if folder is None:
         yield _absent(name)
         return
@@ -36,19 +38,27 @@ def model_checks(model: str, engine: str) -> Iterator[Check]:
         yield Check("model", "error", problem)
     if not problems:
         yield complete_check(
-            name, folder, weights_bytes(folder), free_memory=psutil.virtual_memory().available
+            name,
+            folder,
+            weights_bytes(folder),
+            unpacked=unpacked_bytes(folder),
+            free_memory=psutil.virtual_memory().available,
         )
 
 
-def complete_check(name: str, folder: Path, weights: int, *, free_memory: int) -> Check:
-    """`weights` and `free_memory` are in bytes."""
+def complete_check(
+    name: str, folder: Path, weights: int, *, free_memory: int, unpacked: int | None = None
+) -> Check:
+    """`weights`, what they take when they are loaded, and `free_memory` are in bytes."""
     chats = {
         "present": "takes chats",
         "absent": "has no chat template: takes prompts, not messages",
         "unknown": "its chat template is unknown here",
     }[chat_template_state(str(folder))]
-    finding = f"{name}: {gib(weights)} of weights in {folder}, {chats}"
-    if weights > free_memory:
+    needed = weights if unpacked is None else unpacked
+    loaded = f", {gib(needed)} when loaded" if needed != weights else ""
+    finding = f"{name}: {gib(weights)} of weights in {folder}{loaded}, {chats}"
+    if needed > free_memory:
         return Check(
             "model",
             "warning",
@@ -60,7 +70,8 @@ def complete_check(name: str, folder: Path, weights: int, *, free_memory: int) -
 
 def _absent(name: str) -> Check:
     if name.startswith("/"):
-        finding = f"{name} is no folder of this machine"
+        kind = "file" if is_gguf(name) else "folder"
+        finding = f"{name} is no {kind} of this machine"
         return Check("model", "warning", finding, "make sure that it is one on every worker")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         finding = f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to download it"
@@ -69,5 +80,5 @@ def _absent(name: str) -> Check:
         "model",
         "warning",
         f"{name} is not on this machine yet: a worker here downloads it when it starts",
-        f"to have it before: hf download {name}",
+        f"to have it before: hf download {' '.join(hub_file(name) or [name])}",
     )

@@ -88,7 +88,7 @@ def build_gpt2(folder: Path, *, width: int, layers: int, context_length: int) ->
     return folder
 
 
-def _tokenizer(special: dict[str, str], extra: tuple[str, ...] = ()) -> Any:
+def byte_level_tokenizer(special: dict[str, str], extra: tuple[str, ...] = ()) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -124,18 +124,18 @@ def _wrapped(tokenizer: Any, template: str) -> Any:
 
 
 def _gpt2_tokenizer() -> Any:
-    return _tokenizer({"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"})
+    return byte_level_tokenizer({"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"})
 
 
 def _gemma3_tokenizer() -> Any:
     special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
-    tokenizer = _tokenizer(special, ("<start_of_turn>", "<end_of_turn>"))
+    tokenizer = byte_level_tokenizer(special, ("<start_of_turn>", "<end_of_turn>"))
     tokenizer.chat_template = CHAT_TEMPLATE
     return _wrapped(tokenizer, "<bos> $A")
 
 
 def _t5_tokenizer() -> Any:
-    return _wrapped(_tokenizer({"pad_token": "<pad>", "eos_token": "</s>"}), "$A </s>")
+    return _wrapped(byte_level_tokenizer({"pad_token": "<pad>", "eos_token": "</s>"}), "$A </s>")
 
 
 def _gpt2(tokenizer: Any, heads: int = 4) -> Any:

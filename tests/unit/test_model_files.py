@@ -7,15 +7,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from db.errors import UsageError
+from producer.doctor.model import complete_check, model_checks
 from producer.model_files import (
     canonical_model,
     chat_template_state,
-    find_model_folder,
+    find_model,
     hub_cache,
     is_complete,
+    is_encoder_decoder,
+    unpacked_bytes,
     weights_bytes,
 )
 
@@ -54,7 +58,14 @@ def snapshot(cache: Path, revision: str, age: int = 0) -> Path:
 
 @pytest.mark.parametrize(
     "model",
-    ["gpt2", "openai-community/gpt2", "org/na.me_1", "llama3:8b", "/models/on/the/worker"],
+    [
+        "gpt2",
+        "openai-community/gpt2",
+        "org/na.me_1",
+        "llama3:8b",
+        "/models/on/the/worker",
+        "org/name:Q4_K_M/model.gguf",
+    ],
 )
 def test_given_a_plausible_name_when_made_canonical_then_it_stays(cache: Path, model: str) -> None:
     assert canonical_model(model) == model
@@ -65,6 +76,18 @@ def test_given_a_folder_when_made_canonical_then_it_is_absolute_and_resolved(cac
     Path("link").symlink_to(folder)
     assert canonical_model("models/mine") == str(folder.resolve())
     assert canonical_model("./link/") == str(folder.resolve())
+
+
+def test_given_a_gguf_file_when_made_canonical_then_it_is_resolved_as_long_as_it_is_called_so(
+    cache: Path,
+) -> None:
+    file = cache.parent / "models" / "tiny.gguf"
+    write(file.parent, tiny__gguf=b"x", blob=b"x")
+    Path("link.gguf").symlink_to(file)
+    Path("cached.gguf").symlink_to(file.parent / "blob")
+    assert canonical_model("models/tiny.gguf") == str(file.resolve())
+    assert canonical_model("link.gguf") == str(file.resolve())
+    assert canonical_model("cached.gguf") == str(cache.parent.resolve() / "cached.gguf")
 
 
 @pytest.mark.parametrize(
@@ -81,13 +104,15 @@ def test_given_a_folder_when_made_canonical_then_it_is_absolute_and_resolved(cac
         ("../gone", "no such folder"),
         ("~/gone", "no such folder"),
         ("https://huggingface.co/org/name", "give the hub id alone"),
-        ("weights.gguf", "this is a file: give the folder that holds it"),
+        ("weights.bin", "this is a file: give the folder that holds it, or a .gguf file"),
+        ("here:a.gguf", "here is a folder here: give the file's path, here/a.gguf"),
     ],
 )
 def test_given_what_names_no_model_when_made_canonical_then_refused(
     cache: Path, model: str, part: str
 ) -> None:
-    Path("weights.gguf").write_text("x")
+    Path("weights.bin").write_text("x")
+    Path("here").mkdir()
     with pytest.raises(UsageError) as caught:
         canonical_model(model)
     assert part in caught.value.message
@@ -107,19 +132,95 @@ def test_given_a_folder_that_may_not_be_entered_when_made_canonical_then_it_is_t
 
 def test_given_a_local_folder_when_looked_up_then_it_is_found(cache: Path) -> None:
     folder = complete(cache.parent / "mine")
-    assert find_model_folder("mine") == folder.resolve()
-    assert find_model_folder("org/name") is None
+    assert find_model("mine") == folder.resolve()
+    assert find_model("org/name") is None
+
+
+def test_given_a_gguf_file_when_looked_up_then_it_is_found_by_path_folder_and_hub_id(
+    cache: Path,
+) -> None:
+    write(cache.parent / "mine", tiny__gguf=b"x")
+    file = (cache.parent / "mine" / "tiny.gguf").resolve()
+    assert find_model("mine") == find_model("mine/tiny.gguf") == file
+    old = snapshot(cache, "aaa", age=100)
+    snapshot(cache, "bbb")
+    write(old, **{"Q4/m__gguf": b"x"})
+    assert find_model("org/name:Q4/m.gguf") == old / "Q4" / "m.gguf"
+    assert find_model("org/name:Q8/m.gguf") is None
+
+
+def test_given_a_gguf_file_when_judged_then_its_header_tells(cache: Path) -> None:
+    file = gguf_file(cache.parent / "tiny.gguf", template="{{ messages }}")
+    assert chat_template_state("tiny.gguf") == "present"
+    assert not is_encoder_decoder("tiny.gguf")
+    assert is_complete(file) == []
+    assert weights_bytes(file) == file.stat().st_size
+    assert unpacked_bytes(file) == 2 * 12
+    seq2seq = gguf_file(cache.parent / "t5.gguf", arch="t5")
+    assert chat_template_state("t5.gguf") == "absent"
+    assert is_encoder_decoder("t5.gguf")
+    (several,) = is_complete(cache.parent)
+    assert several == f"{cache.parent}: holds 2 GGUF files: give one of them, as {seq2seq}"
+    part = file.rename(cache.parent / "m-00001-of-00002.gguf")
+    assert is_complete(part)[0].startswith(f"{part}: one of several parts: join them")
+    seq2seq.write_bytes(seq2seq.read_bytes()[:-40])
+    assert "it was cut off: download it again" in is_complete(seq2seq)[0]
+    seq2seq.write_bytes(b"GGUF")
+    assert "it was cut off: download it again" in is_complete(seq2seq)[0]
+    assert chat_template_state("t5.gguf") == "unknown"
+    assert not is_encoder_decoder("t5.gguf")
+    assert unpacked_bytes(seq2seq) == 0
+
+
+@pytest.mark.parametrize("found", ["/elsewhere/m.gguf", "org/name:m.gguf"])
+def test_given_a_gguf_file_that_is_not_here_when_the_doctor_looks_then_it_says_what_to_do(
+    cache: Path, found: str
+) -> None:
+    (check,) = model_checks(found, "transformers")
+    assert check.state == "warning"
+    said = {
+        "/elsewhere/m.gguf": "is no file of this machine",
+        "org/name:m.gguf": "is not on this machine yet",
+    }
+    assert said[found] in check.finding
+    if ":" in found:
+        assert check.advice == "to have it before: hf download org/name m.gguf"
+
+
+def test_given_a_gguf_file_when_the_doctor_looks_then_it_tells_what_it_takes_unpacked(
+    cache: Path,
+) -> None:
+    file = gguf_file(cache.parent / "tiny.gguf")
+    check = complete_check("m", file, 5 << 30, unpacked=20 << 30, free_memory=8 << 30)
+    assert check.state == "warning"
+    assert f"5.0 GiB of weights in {file}, 20.0 GiB when loaded, has no chat" in check.finding
+    (found,) = model_checks("tiny.gguf", "transformers")
+    assert found.state == "ok"
+
+
+def gguf_file(file: Path, *, arch: str = "llama", template: str | None = None) -> Path:
+    """Of twelve numbers."""
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(file, arch)
+    if template is not None:
+        writer.add_chat_template(template)
+    writer.add_tensor("t", np.zeros(12, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
 
 
 def test_given_snapshots_when_looked_up_then_main_wins_over_the_newest(cache: Path) -> None:
     old, new = snapshot(cache, "aaa", age=100), snapshot(cache, "bbb")
-    assert find_model_folder("org/name") == new
+    assert find_model("org/name") == new
     write(cache / "models--org--name" / "refs", main="aaa\n")
-    assert find_model_folder("org/name") == old
+    assert find_model("org/name") == old
     write(cache / "models--org--name" / "refs", main="ccc")
-    assert find_model_folder("org/name") == new
+    assert find_model("org/name") == new
     write(cache / "models--org--name" / "refs", main="")
-    assert find_model_folder("org/name") == new
+    assert find_model("org/name") == new
 
 
 @pytest.mark.parametrize(
@@ -162,7 +263,8 @@ def test_given_an_environment_when_asked_then_the_cache_is_where_hugging_face_ha
         ({"additional_chat_templates/rag__jinja": "x"}, "unknown"),
         ({"tokenizer__json": None}, "unknown"),
         ({"tekken__json": {}}, "unknown"),
-        ({"model__gguf": b"x"}, "unknown"),
+        ({"model__gguf": b"x"}, "absent"),
+        ({"model__gguf": b"x", "model__safetensors": None}, "unknown"),
     ],
 )
 def test_given_a_folder_when_asked_for_its_chat_template_then_the_state_is_told(

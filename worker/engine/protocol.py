@@ -161,6 +161,8 @@ class EngineInfo:
     #: The checkpoint's commit or digest; None where it can't be told.
     revision: str | None
     device: str
+    #: What is computed in, and how weights are packed if they are: `bfloat16, bnb-4bit`. 20
+    #: characters at most.
     dtype: str
     #: Parameters of the model.
     parameters: int
@@ -174,8 +176,8 @@ class EngineInfo:
     backend: str | None = None
     #: What the device is: a GPU's name, or a processor's kind and instructions.
     hardware: str | None = None
-    #: Where the files that were loaded lie on this machine: weights and tokenizer are told by
-    #: their digests. None: not here, as those of a hosted model.
+    #: Where the files that were loaded lie on this machine, or the one that holds all of them:
+    #: weights and tokenizer are told by their digests. None: not here, as those of a hosted model.
     folder: Path | None = None
     #: LoRA adapters that are loaded beside the model, by name: their digests.
     adapters: Mapping[str, str] = field(default_factory=dict)

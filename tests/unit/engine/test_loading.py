@@ -168,3 +168,26 @@ def test_given_end_tokens_in_several_places_when_asked_then_the_generation_confi
     assert metadata.end_ids(model, tokenizer) == {2}
     model.config = shape()
     assert metadata.end_ids(model, tokenizer) == {3}
+
+
+def test_given_a_branch_that_moves_while_it_is_loaded_then_all_is_of_the_commit_that_was_found(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository = tmp_path / "models--test--tiny"
+    old, new = "a" * 40, "b" * 40
+    shutil.copytree(checkpoint("gpt2"), repository / "snapshots" / old)
+    shutil.copytree(checkpoint("gemma3"), repository / "snapshots" / new)
+    branch = repository / "refs" / "main"
+    branch.parent.mkdir()
+    branch.write_text(old)
+
+    def moved(model: str) -> None:
+        branch.write_text(new)
+
+    monkeypatch.setattr("worker.engine.transformers.loading.check_weights", moved)
+    loaded = loading.load(EngineConfig("test/tiny", "cpu"))
+    assert loaded.model.config.model_type == "gpt2"
+    assert loaded.tokenizer("x")["input_ids"][0] != loaded.tokenizer.convert_tokens_to_ids("<bos>")
+    assert (loaded.revision, loaded.folder) == (old, repository / "snapshots" / old)

@@ -48,6 +48,18 @@ def test_given_shards_when_digested_then_it_is_what_sha256sum_says_of_those_load
     assert digest(folder) == shell(folder, "a.safetensors b.safetensors")
 
 
+def test_given_a_model_in_one_file_when_digested_then_it_is_what_sha256sum_says_of_it(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(b"weights and tokenizer")
+    (tmp_path / "tokenizer.json").write_text("of another model")
+    made = Fingerprint(file, tmp_path / "memory")
+    assert (made.weights(), made.tokenizer) == (shell(tmp_path, "tiny.gguf"), None)
+    file.write_bytes(b"newer")
+    assert made.weights() is None
+
+
 def test_given_no_index_when_digested_then_the_single_file_counts_else_all(folder: Path) -> None:
     (folder / "model.safetensors.index.json").unlink()
     names = [file.name for file in weight_files(folder)]

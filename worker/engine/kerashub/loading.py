@@ -27,11 +27,12 @@ from worker.engine.shared.metadata import (
     end_ids,
     load_tokenizer,
     one_line,
+    pinned,
     revision_of,
     silence,
     why_not_loaded,
 )
-from worker.engine.shared.weight_files import check_weights
+from worker.engine.shared.weight_files import check_weights, refuse_gguf
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -66,13 +67,15 @@ def load(config: EngineConfig, framework: str, *, insist: bool) -> LoadedModel:
     begin(framework)
     device = pick_device(config.device)
     silence()
+    refuse_gguf("keras", config.model)
     check_folder(config.model)
+    config = pinned(config)
     with _translated(config):
         options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         shape = transformers.AutoConfig.from_pretrained(config.model, **options)
         text = shape.get_text_config()
         check_config(config.model, text.to_dict(), insist=insist)
-        folder = _folder(config, shape)
+        folder = _folder(config)
         check_weights(str(folder))
         dtype = _dtype(config.dtype, text)
         model = _model(folder, dtype, device)
@@ -99,15 +102,14 @@ def _model(folder: Path, dtype: str, device: Device) -> Any:
         return keras_hub.models.CausalLM.from_preset(str(folder), preprocessor=None, dtype=dtype)
 
 
-def _folder(config: EngineConfig, shape: Any) -> Path:
+def _folder(config: EngineConfig) -> Path:
     """Where the checkpoint's files are on this machine, fetched if need be."""
     folder = Path(config.model)
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
 
-    commit = getattr(shape, "_commit_hash", None) or config.revision
-    return Path(snapshot_download(config.model, revision=commit, allow_patterns=_FILES))
+    return Path(snapshot_download(config.model, revision=config.revision, allow_patterns=_FILES))
 
 
 def _dtype(wanted: str, text: Any) -> str:

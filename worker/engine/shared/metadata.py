@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,26 @@ def check_folder(model: str) -> None:
     folder = Path(model).expanduser()
     looks_like_path = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
     if folder.is_file():
-        raise ModelLoadError(f"model '{model}' is a file: name the folder that holds config.json")
+        raise ModelLoadError(
+            f"model '{model}' is a file: name the folder that holds config.json, or a .gguf file"
+        )
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelLoadError(f"model folder '{model}' has no config.json: it is no checkpoint")
     elif looks_like_path:
         raise ModelLoadError(f"model folder '{model}' does not exist")
+
+
+def pinned(config: EngineConfig) -> EngineConfig:
+    """With the commit that a hub model's revision means now: a branch may move between two files.
+
+    As it is where there is no telling: then whoever loads the files says what is wrong.
+    """
+    resolve = getattr(transformers.utils.hub, "resolve_revision", None)
+    if resolve is None or Path(config.model).exists():
+        return config
+    commit = getattr(resolve(config.model, config.revision), "resolved", None)
+    return config if commit is None else replace(config, revision=commit)
 
 
 def load_tokenizer(config: EngineConfig) -> Any:
@@ -48,11 +63,16 @@ def load_tokenizer(config: EngineConfig) -> Any:
             f"model '{config.model}' has no tokenizer that can be loaded ({one_line(error)}): "
             "put its tokenizer.json beside the weights"
         ) from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made up from the config alone
-        raise ModelLoadError(
-            f"model '{config.model}' has no tokenizer: put its tokenizer.json beside the weights"
-        )
+    check_tokenizer(config.model, tokenizer)
     return tokenizer
+
+
+def check_tokenizer(model: str, tokenizer: Any) -> None:
+    """Raise ModelLoadError for one that was made up from the config alone."""
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ModelLoadError(
+            f"model '{model}' has no tokenizer: put its tokenizer.json beside the weights"
+        )
 
 
 def context_length(shape: Any, tokenizer: Any) -> int | None:

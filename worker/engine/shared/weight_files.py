@@ -11,11 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import ModelLoadError
+from db.gguf import is_gguf, local_file
 
 #: Files in which PyTorch keeps pickled weights.
 _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 _INDEX = "model.safetensors.index.json"
+
+
+def refuse_gguf(engine: str, model: str) -> None:
+    """Raise ModelLoadError for a GGUF file, in an engine that reads none."""
+    if is_gguf(model) or local_file(Path(model).expanduser()) is not None:
+        raise ModelLoadError(
+            f"model '{model}' is a GGUF file, which the engine '{engine}' does not read: use "
+            "--engine transformers, or the model's safetensors"
+        )
 
 
 def check_weights(model: str) -> None:

@@ -40,10 +40,9 @@ class Body:
         self._inner = model.get_decoder() if whole else model.base_model
         #: What it answers with, whose other fields may all be empty.
         self._kind: type[Any] = BaseModelOutput
-        head = model.get_output_embeddings()
         room = CPU_LOGITS if loaded.device.type == "cpu" else DEVICE_LOGITS
         #: Tokens whose logits are made at once; less, after running out of memory.
-        self.piece = max(1, room // (4 * int(head.weight.shape[0])))
+        self.piece = max(1, room // (4 * loaded.vocabulary))
         self._least = max(1, self.piece // _LEAST)
 
     @contextmanager

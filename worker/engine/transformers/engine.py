@@ -15,6 +15,7 @@ from worker.engine.shared.answering import AnsweringEngine, Started
 from worker.engine.shared.backend import Backend, traits, why_not_continuous
 from worker.engine.shared.guide import Guides
 from worker.engine.shared.prompt import Prompter
+from worker.engine.transformers import quantization
 from worker.engine.transformers.adapter_loading import with_adapters
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
 from worker.engine.transformers.loading import LoadedModel, hardware, load
@@ -26,6 +27,8 @@ OPTIONS = {
     "batching": ("auto", "continuous", "static"),
     #: Of continuous batching: our own, or transformers' own.
     "attention": ("packed", "sdpa"),
+    #: Packs the weights of a plain checkpoint while it is loaded.
+    "quantization": quantization.CHOICES,
 }
 
 _log = logging.getLogger(__name__)
@@ -40,13 +43,14 @@ class TransformersEngine(AnsweringEngine):
         check_names("transformers", config.options, OPTIONS)
         self._batching = choice(config.options, "batching", OPTIONS["batching"], "auto")
         self._attention = choice(config.options, "attention", OPTIONS["attention"], "packed")
+        self._quantize = choice(config.options, "quantization", OPTIONS["quantization"], "none")
 
     def _load(self) -> tuple[Started, EngineInfo]:
-        loaded = with_adapters(load(self._config), self._config.adapters)
+        loaded = with_adapters(load(self._config, self._quantize), self._config.adapters)
         prompter = Prompter(loaded.tokenizer)
         measurer = Measurer(loaded, self._config, prompter)
         backend = self._backend(loaded, prompter)
-        vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
+        vocabulary = loaded.vocabulary
         admission = Admission(
             prompter=prompter,
             guides=Guides(loaded.tokenizer, vocabulary, loaded.end_ids),
@@ -65,7 +69,7 @@ class TransformersEngine(AnsweringEngine):
             revision=loaded.revision,
             device=str(loaded.device),
             dtype=loaded.dtype,
-            parameters=loaded.model.num_parameters(),
+            parameters=loaded.parameters,
             capacity=backend.capacity,
             kv_tokens=backend.kv_tokens,
             context_length=min(bounds, default=None),

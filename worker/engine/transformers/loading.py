@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +29,13 @@ from worker.engine.shared.metadata import (
     folder_of,
     load_tokenizer,
     one_line,
+    pinned,
     revision_of,
     silence,
     why_not_loaded,
 )
 from worker.engine.shared.weight_files import check_weights
+from worker.engine.transformers import gguf, quantization
 from worker.engine.transformers.lora import Adapters
 from worker.engine.transformers.memory import is_out_of_memory
 from worker.engine.transformers.turns import Turns
@@ -44,6 +47,10 @@ _DTYPES = {
 }
 
 
+#: What readers of a GGUF file raise for one that says nonsense.
+_BROKEN = (struct.error, ArithmeticError, AssertionError)
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A model in evaluation mode on its device, with its tokenizer."""
@@ -52,12 +59,16 @@ class LoadedModel:
     tokenizer: Any
     device: torch.device
     revision: str | None
-    #: Where its files lie; None where the hub's cache does not tell.
+    #: Where its files lie, or its one GGUF file; None where the hub's cache does not tell.
     folder: Path | None
     #: Tokens of prompt and text together; None: no limit. Of an encoder-decoder: of the prompt.
     context_length: int | None
     #: Ids that end a text.
     end_ids: frozenset[int]
+    #: Parameters, of packed weights as they would be unpacked.
+    parameters: int
+    #: How its weights are packed, by the name that is recorded; None: they are plain.
+    quantization: str | None = None
     #: Whoever computes with the model takes one.
     turns: Turns = field(default_factory=Turns)
     #: What may be added to its layers, for some of a batch.
@@ -78,23 +89,49 @@ class LoadedModel:
 
     @property
     def dtype(self) -> str:
-        return str(self.model.dtype).removeprefix("torch.")
+        """What is computed in, and how the weights are packed if they are: `bfloat16, bnb-4bit`."""
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return dtype if self.quantization is None else f"{dtype}, {self.quantization}"
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model gives logits of."""
+        head = self.model.get_output_embeddings()
+        return int(getattr(head, "out_features", None) or head.weight.shape[0])
 
 
-def load(config: EngineConfig) -> LoadedModel:
-    """Load the checkpoint that `config` names.
+def load(config: EngineConfig, quantize: str = "none") -> LoadedModel:
+    """Load the checkpoint that `config` names; `quantize`: one of quantization.CHOICES.
 
     Raises ModelLoadError with the reason, and SettingsError for a device or dtype that is none.
     """
     device = pick_device(config.device)
     dtype = _dtype(config.dtype)
     silence()
-    check_folder(config.model)
     with _translated(config):
-        options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+        file = gguf.find(config)
+        if file is not None:
+            return _load_gguf(config, file, device, dtype, quantize)
+    check_folder(config.model)
+    return _load_checkpoint(pinned(config), device, dtype, quantize)
+
+
+def _load_checkpoint(
+    config: EngineConfig, device: torch.device, dtype: torch.dtype | str, quantize: str
+) -> LoadedModel:
+    with _translated(config):
+        options: dict[str, Any] = {
+            "revision": config.revision,
+            "trust_remote_code": config.trust_remote_code,
+        }
         shape = transformers.AutoConfig.from_pretrained(config.model, **options)
         check_weights(config.model)
-        model, report = _model_class(shape).from_pretrained(
+        packed = quantization.plan(config.model, shape, quantize, dtype)
+        if packed is not None:  # where it is packed, it stays
+            options["device_map"] = {"": _place(device)}
+            options["quantization_config"] = packed.config
+        kind = _model_class(shape)
+        model, report = kind.from_pretrained(
             config.model,
             config=shape,
             dtype=dtype,
@@ -102,8 +139,16 @@ def load(config: EngineConfig) -> LoadedModel:
             output_loading_info=True,
             **options,
         )
-        _check_complete(config.model, report)
-        model = model.to(device).eval()
+        _check_complete(
+            config.model, report, "its config.json and its safetensors files do not belong together"
+        )
+        parameters = model.num_parameters()
+        if packed is None:
+            model = model.to(device)
+        else:
+            parameters = quantization.parameters(kind, model)
+            quantization.check_runs(config.model, model, packed)
+        model = model.eval()
     tokenizer = load_tokenizer(config)
     folder = folder_of(config)
     return LoadedModel(
@@ -114,6 +159,31 @@ def load(config: EngineConfig) -> LoadedModel:
         folder=folder,
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(model, tokenizer),
+        parameters=parameters,
+        quantization=None if packed is None else packed.name,
+    )
+
+
+def _load_gguf(
+    config: EngineConfig, file: Path, device: torch.device, dtype: torch.dtype | str, quantize: str
+) -> LoadedModel:
+    if quantize != "none":
+        raise ModelLoadError(
+            f"model '{config.model}' is a GGUF file, whose weights are unpacked when they are "
+            f"read: leave out the engine option quantization={quantize}"
+        )
+    header = gguf.judged(config.model, file)
+    model, report, tokenizer = gguf.load(config.model, file, header, dtype)
+    _check_complete(config.model, report, "the GGUF file is not all of a model: get another one")
+    return LoadedModel(
+        model=model.to(device).eval(),
+        tokenizer=tokenizer,
+        device=device,
+        revision=gguf.revision(config.model, file, header),
+        folder=file,
+        context_length=context_length(model.config, tokenizer),
+        end_ids=end_ids(model, tokenizer) | gguf.end_ids(header, tokenizer),
+        parameters=model.num_parameters(),
     )
 
 
@@ -158,13 +228,17 @@ def _dtype(name: str) -> torch.dtype | str:
     return _DTYPES[name]
 
 
-def _check_complete(model: str, report: dict[str, Any]) -> None:
+def _place(device: torch.device) -> str:
+    """The device by its number: `cuda` alone means another one to some libraries."""
+    return f"cuda:{torch.cuda.current_device()}" if str(device) == "cuda" else str(device)
+
+
+def _check_complete(model: str, report: dict[str, Any], why: str) -> None:
     """transformers fills weights that are missing with random numbers, and only warns."""
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelLoadError(
-            f"model '{model}' lacks {len(missing)} of its weights ({missing[0]}, …): "
-            "its config.json and its safetensors files do not belong together"
+            f"model '{model}' lacks {len(missing)} of its weights ({missing[0]}, …): {why}"
         )
 
 
@@ -180,8 +254,13 @@ def _translated(config: EngineConfig) -> Iterator[None]:
                 f"model '{config.model}' does not fit in the memory of device '{config.device}': "
                 "use a smaller model, dtype bfloat16 or a larger device"
             ) from error
+        if any(f"not implemented for '{kind}'" in str(error) for kind in ("Byte", "Char")):
+            # transformers would make random numbers of what is missing, and can't of packed ones.
+            raise ModelLoadError(
+                f"model '{config.model}' lacks some of its packed weights: download it again"
+            ) from error
         raise ModelLoadError(
             f"model '{config.model}' can't be loaded: {one_line(error)}"
         ) from error
-    except (*LOAD_ERRORS, SafetensorError, UnpicklingError) as error:
+    except (*LOAD_ERRORS, SafetensorError, UnpicklingError, *_BROKEN) as error:
         raise ModelLoadError(why_not_loaded(config, error)) from error

@@ -174,7 +174,9 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         super().__init__(
             model=model,
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
-            continuous_batching_config=_config(limits, model.device.type, graphs=self._tabled),
+            continuous_batching_config=_config(
+                limits, model.device.type, tabled=self._tabled, graphs=capturable(model)
+            ),
         )
         if self._tabled:  # transformers lists pages for flash attention's kernels only
             self.continuous_batching_config.max_blocks_per_request = limits.longest_in_pages
@@ -273,7 +275,13 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         )
 
 
-def _config(limits: Limits, device: str, *, graphs: bool) -> ContinuousBatchingConfig:
+def capturable(model: Any) -> bool:
+    """Whether its forward pass can be a CUDA graph: of packed weights, if transformers says so."""
+    quantizer = getattr(model, "hf_quantizer", None)
+    return quantizer is None or bool(quantizer.is_compileable)
+
+
+def _config(limits: Limits, device: str, *, tabled: bool, graphs: bool) -> ContinuousBatchingConfig:
     """Double buffering is off: it needs the choice of a token before the last one is known."""
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)
     return ContinuousBatchingConfig(
@@ -283,8 +291,8 @@ def _config(limits: Limits, device: str, *, graphs: bool) -> ContinuousBatchingC
         max_requests_per_batch=limits.requests,
         # Where we have sized the pool, transformers' own estimate of the rest must not object.
         max_memory_percent=_NO_OBJECTION if limits.pages is not None else limits.memory_fraction,
-        use_cuda_graph=(False, graphs),
+        use_cuda_graph=(False, tabled and graphs),
         use_async_batching=False,
         auto_switch_to_flash=device != "cpu",
-        scheduler_type="promptmill" if graphs else "fifo",
+        scheduler_type="promptmill" if tabled else "fifo",
     )

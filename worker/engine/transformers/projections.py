@@ -73,7 +73,10 @@ class Projections:
 
 def _replacement(module: Any, head_rows: int | None) -> Forward | None:
     """A quicker forward pass of this module, which is the head if `head_rows` is given."""
-    if type(module) is not torch.nn.Linear or module.weight.device.type != "cpu":
+    if type(module) is not torch.nn.Linear or "forward" in module.__dict__:
+        return None
+    # What quantises may leave the module as it is and pack the weight alone.
+    if type(module.weight) is not torch.nn.Parameter or module.weight.device.type != "cpu":
         return None
     if (
         head_rows is not None

@@ -83,16 +83,18 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
 
-    from worker.engine.shared.metadata import check_folder, load_tokenizer
-    from worker.engine.shared.weight_files import check_weights
+    from worker.engine.shared.metadata import check_folder, load_tokenizer, pinned
+    from worker.engine.shared.weight_files import check_weights, refuse_gguf
     from worker.engine.transformers.memory import available_ram
 
+    refuse_gguf("vllm", config.model)
     check_folder(config.model)
     there = str(current_platform.device_type)
     settings.device_ids(config.device, there, options.tensor_parallel)
     check_weights(config.model)
     files = read_adapters(config.adapters)
     extra = adapters.arguments(files)
+    config = pinned(config)
     try:
         shape = AutoConfig.from_pretrained(
             config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
