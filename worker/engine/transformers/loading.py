@@ -47,6 +47,10 @@ _DTYPES = {
 }
 
 
+#: What readers of a GGUF file raise for one that says nonsense.
+_BROKEN = (struct.error, ArithmeticError, AssertionError)
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A model in evaluation mode on its device, with its tokenizer."""
@@ -109,8 +113,13 @@ def load(config: EngineConfig, quantize: str = "none") -> LoadedModel:
         if file is not None:
             return _load_gguf(config, file, device, dtype, quantize)
     check_folder(config.model)
+    return _load_checkpoint(pinned(config), device, dtype, quantize)
+
+
+def _load_checkpoint(
+    config: EngineConfig, device: torch.device, dtype: torch.dtype | str, quantize: str
+) -> LoadedModel:
     with _translated(config):
-        config = pinned(config)
         options: dict[str, Any] = {
             "revision": config.revision,
             "trust_remote_code": config.trust_remote_code,
@@ -220,10 +229,8 @@ def _dtype(name: str) -> torch.dtype | str:
 
 
 def _place(device: torch.device) -> str:
-    """The device by its number: "" and `cuda` alone mean another one to some libraries."""
-    if str(device) == "cuda":
-        return f"cuda:{torch.cuda.current_device()}"
-    return str(device)
+    """The device by its number: `cuda` alone means another one to some libraries."""
+    return f"cuda:{torch.cuda.current_device()}" if str(device) == "cuda" else str(device)
 
 
 def _check_complete(model: str, report: dict[str, Any], why: str) -> None:
@@ -255,5 +262,5 @@ def _translated(config: EngineConfig) -> Iterator[None]:
         raise ModelLoadError(
             f"model '{config.model}' can't be loaded: {one_line(error)}"
         ) from error
-    except (*LOAD_ERRORS, SafetensorError, UnpicklingError, struct.error) as error:
+    except (*LOAD_ERRORS, SafetensorError, UnpicklingError, *_BROKEN) as error:
         raise ModelLoadError(why_not_loaded(config, error)) from error

@@ -95,6 +95,7 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
     config = pinned(config)
     files = read_adapters(config.adapters)
     extra = adapters.arguments(files)
+    config = pinned(config)
     try:
         shape = AutoConfig.from_pretrained(
             config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
