@@ -92,7 +92,7 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
     settings.device_ids(config.device, there, options.tensor_parallel)
     check_weights(config.model)
     files = read_adapters(config.adapters)
-    extra = adapters.arguments(files)
+    extra = adapters.arguments(files, there)
     try:
         shape = AutoConfig.from_pretrained(
             config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
