@@ -47,6 +47,14 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "top_logprobs": ([], [-1, 21, 1.5, True]),
     "retry_max_tokens": ([2, 10**6], [1, -1, 1.5, "200", True]),
     "retry_invalid": ([1, 10], [0, 11, 1.5, "1", True]),
+    "tool_choice": (
+        ["none", "auto", "required", {"type": "function", "function": {"name": "f"}}],
+        ["always", "", 1, {}, {"type": "function"}, ["f"]],
+    ),
+    "parallel_tool_calls": ([True, False], [1, "true"]),
+    "chat_template_kwargs": ([{"enable_thinking": False}, {}], ["x", [], 1]),
+    "add_generation_prompt": ([True, False], [1, "true"]),
+    "continue_final_message": ([True, False], [1, "true"]),
     "adapter": (["fin", "a.b-c_2", "7", "x" * 128], ["a b", "a/b", "ü", "x" * 129, 7, True, ["a"]]),
 }
 

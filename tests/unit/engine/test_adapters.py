@@ -158,9 +158,12 @@ def files(name: str = "fin", rank: int = 8, **fields: Any) -> AdapterFiles:
 
 
 def test_given_adapters_when_vllm_is_told_then_it_has_room_for_the_largest() -> None:
-    assert vllm.arguments([]) == {}
-    found = vllm.arguments([files(rank=4), files("law", rank=17)])
+    assert vllm.arguments([], "cuda") == {}
+    both = [files(rank=4), files("law", rank=17)]
+    found = vllm.arguments(both, "cuda")
     assert found == {"enable_lora": True, "max_loras": 2, "max_lora_rank": 32}
+    # An empty place for those that have none.
+    assert vllm.arguments(both, "cpu") == {**found, "max_loras": 3}
     assert vllm.lora_requests([]) == {None: None}
 
 
@@ -176,4 +179,4 @@ def test_given_what_vllm_would_get_wrong_when_told_then_it_is_refused(
     one: AdapterFiles, reason: str
 ) -> None:
     with pytest.raises(ModelLoadError, match=reason):
-        vllm.arguments([one])
+        vllm.arguments([one], "cuda")

@@ -124,7 +124,7 @@ def test_given_same_parameters_again_when_read_then_lines_do_not_share_them(file
         ({"promt": "a"}, ["unknown key 'promt'", "did you mean 'prompt'?"]),
         ({"prompt": "a", "id": "7"}, ["unknown key 'id'", "did you mean 'custom_id'?"]),
         ({"prompt": "a", "temprature": 1}, ["'temprature'", "did you mean 'temperature'?"]),
-        ({"prompt": "a", "tool_choice": "x"}, ["'tool_choice'", "not supported yet", "remove it"]),
+        ({"prompt": "a", "suffix": "x"}, ["'suffix'", "not supported yet", "remove it"]),
         ({"prompt": "a", "tools": []}, ["'tools'", "only a chat"]),
         ({"prompt": "a", "params": {"top_q": 1}}, ["'top_q'", "did you mean 'top_"]),
         ({"prompt": "a", "params": 3}, ["'params' is a number", "must be an object"]),

@@ -11,8 +11,11 @@ from worker.engine.shared.adapter_files import AdapterFiles, bad_adapter
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
-def arguments(adapters: Sequence[AdapterFiles]) -> dict[str, Any]:
-    """What of AsyncEngineArgs depends on them. Raises ModelLoadError for one that it can't take."""
+def arguments(adapters: Sequence[AdapterFiles], there: str) -> dict[str, Any]:
+    """What of AsyncEngineArgs depends on them; `there`: what vLLM is built for, as `cpu`.
+
+    Raises ModelLoadError for one that it can't take.
+    """
     for one in adapters:
         if one.ranks or one.alphas:
             raise bad_adapter(
@@ -27,7 +30,9 @@ def arguments(adapters: Sequence[AdapterFiles]) -> dict[str, Any]:
     largest = max(one.rank for one in adapters)
     return {
         "enable_lora": True,
-        "max_loras": len(adapters),
+        # On a CPU, vLLM 0.32 gives a request without an adapter the one in the last place: there
+        # is one more, which stays empty and adds nothing.
+        "max_loras": len(adapters) + (there == "cpu"),
         "max_lora_rank": next(rank for rank in RANKS if rank >= largest),
     }
 

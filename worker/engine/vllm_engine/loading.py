@@ -94,8 +94,7 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
     check_weights(config.model)
     config = pinned(config)
     files = read_adapters(config.adapters)
-    extra = adapters.arguments(files)
-    config = pinned(config)
+    extra = adapters.arguments(files, there)
     try:
         shape = AutoConfig.from_pretrained(
             config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
