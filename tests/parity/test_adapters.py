@@ -70,6 +70,7 @@ WAYS = [
     Way("gpt2-static", "gpt2", STATIC),
     Way("llama-static", "llama", STATIC),
     Way("gemma3-static", "gemma3", STATIC),
+    Way("llama-lookup", "llama", {"prompt_lookup": "4"}, max_batch_tokens=24),
     Way("mamba", "mamba", {}),
     Way("t5", "t5", {}),
 ]

@@ -60,10 +60,9 @@ class Assistance:
             )
         place = Path(assistant)
         name = (place.resolve() if place.is_dir() else place).name[:_NAMED]
-        vocabulary = CachedModel(loaded.model, loaded.device).vocabulary
         reader = CachedModel(small.model, small.device)
         return ModelDrafter(
-            name[:_NAMED], reader, vocabulary, small.context_length, self.draft_tokens
+            name, reader, loaded.vocabulary, small.context_length, self.draft_tokens
         )
 
 
