@@ -162,6 +162,11 @@ def test_given_a_structure_that_is_cut_when_judged_then_it_is_length_and_no_new_
     assert found.outcome.samples[0].finish_reason == LENGTH
 
 
+def test_given_an_answer_that_calls_a_function_when_judged_then_it_has_no_structure() -> None:
+    request = a_request(regex="a+", retry_invalid=3)
+    assert len(asked(request, lambda one: answer(one, ("", "tool_calls")))) == 1
+
+
 def test_given_both_when_cut_and_then_broken_then_the_larger_limit_stays_for_the_new_seeds(
 ) -> None:  # fmt: skip
     def cut_then_broken(one: Request) -> Completed:
