@@ -36,7 +36,7 @@ def check_tool_choice(value: str | Mapping[str, Any] | None) -> None:
         if isinstance(function, Mapping) and isinstance(function.get("name"), str):
             return
     raise ValueError(
-        f"tool_choice is one of {', '.join(_CHOICES)}, or "
+        f"parameter 'tool_choice' is one of {', '.join(_CHOICES)}, or "
         '{"type": "function", "function": {"name": ...}}'
     )
 
