@@ -33,6 +33,7 @@ class Body:
         model: Any = loaded.model
         self.encoder_decoder = loaded.encoder_decoder
         self._model = model
+        self._team = loaded.team
         self._device = loaded.device
         self._start = loaded.decoder_start_id or 0
         self._attention = model.config._attn_implementation  # noqa: SLF001
@@ -65,6 +66,10 @@ class Body:
         shrunk, self.piece = smaller < self.piece, smaller
         return shrunk
 
+    def read(self, **keywords: Any) -> None:
+        """Along with a leader, who keeps the states."""
+        self._inner(**keywords)
+
     @property
     def apart(self) -> bool:
         """Whether the model has a body that can be told from its head."""
@@ -78,7 +83,9 @@ class Body:
         reader = self._model.get_encoder() if self.encoder_decoder else self._inner
         ids, mask = self._padded(texts)
         more = {} if self.encoder_decoder else {"use_cache": False}
-        output = reader(input_ids=ids, attention_mask=mask, return_dict=True, **more)
+        keywords = {"input_ids": ids, "attention_mask": mask, "return_dict": True, **more}
+        with self._team.together(self._model, "body", keywords):
+            output = reader(**keywords)
         self._kind = type(output)
         states: Tensor = output.last_hidden_state
         return states
@@ -106,8 +113,12 @@ class Body:
         it runs with a body that says what it is told to.
         """
         for part in torch.split(states, self.piece):
-            with self._saying(part.unsqueeze(0)):
-                yield self._model(**self._dummy(part), use_cache=False).logits[0].float()
+            with (
+                self._team.together(self._model, "head", {"states": part}),
+                self._saying(part.unsqueeze(0)),
+            ):
+                logits = self._model(**self._dummy(part), use_cache=False).logits[0]
+            yield logits.float()
 
     def _decoded(self, prompts: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> Tensor:
         read = self.states(prompts)

@@ -8,8 +8,14 @@ import torch
 import transformers
 
 from db.errors import ModelLoadError
-from worker.engine.options import check_names, choice
-from worker.engine.protocol import Cancelled, EngineConfig, EngineInfo, Measurement, OnDone
+from worker.engine.options import check_names, choice, tensor_parallel
+from worker.engine.protocol import (
+    Cancelled,
+    EngineConfig,
+    EngineInfo,
+    Measurement,
+    OnDone,
+)
 from worker.engine.shared.admission import Admission
 from worker.engine.shared.answering import AnsweringEngine, Started
 from worker.engine.shared.backend import Backend, traits, why_not_continuous
@@ -17,8 +23,10 @@ from worker.engine.shared.guide import Guides
 from worker.engine.shared.prompt import Prompter
 from worker.engine.transformers.adapter_loading import with_adapters
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
-from worker.engine.transformers.loading import LoadedModel, hardware, load
+from worker.engine.transformers.loading import LoadedModel, hardware
 from worker.engine.transformers.measurer import Measurer
+from worker.engine.transformers.parallel.start import load_on_devices
+from worker.engine.transformers.parallel.team import Alone
 from worker.engine.transformers.static import StaticBackend
 
 #: Engine options and the words that they take.
@@ -26,6 +34,8 @@ OPTIONS = {
     "batching": ("auto", "continuous", "static"),
     #: Of continuous batching: our own, or transformers' own.
     "attention": ("packed", "sdpa"),
+    #: Devices that share the model; auto: all GPUs.
+    "tensor_parallel": ("auto", "1", "2", "…"),
 }
 
 _log = logging.getLogger(__name__)
@@ -38,11 +48,25 @@ class TransformersEngine(AnsweringEngine):
         """Reads the settings only. Raises SettingsError for an unknown option."""
         super().__init__(config)
         check_names("transformers", config.options, OPTIONS)
+        tensor_parallel(config.options)
+        self._team = Alone()
         self._batching = choice(config.options, "batching", OPTIONS["batching"], "auto")
         self._attention = choice(config.options, "attention", OPTIONS["attention"], "packed")
 
     def _load(self) -> tuple[Started, EngineInfo]:
-        loaded = with_adapters(load(self._config), self._config.adapters)
+        loaded = with_adapters(load_on_devices(self._config), self._config.adapters)
+        self._team = loaded.team
+        try:
+            return self._serve(loaded)
+        except BaseException:
+            loaded.team.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._team.close()
+
+    def _serve(self, loaded: LoadedModel) -> tuple[Started, EngineInfo]:
         prompter = Prompter(loaded.tokenizer)
         measurer = Measurer(loaded, self._config, prompter)
         backend = self._backend(loaded, prompter)
@@ -63,14 +87,14 @@ class TransformersEngine(AnsweringEngine):
             engine_version=f"{transformers.__version__}, torch {torch.__version__}",
             model=self._config.model,
             revision=loaded.revision,
-            device=str(loaded.device),
+            device=loaded.place,
             dtype=loaded.dtype,
-            parameters=loaded.model.num_parameters(),
+            parameters=loaded.parameters,
             capacity=backend.capacity,
             kv_tokens=backend.kv_tokens,
             context_length=min(bounds, default=None),
             backend=backend.name,
-            hardware=hardware(loaded.device),
+            hardware=hardware(loaded.device, loaded.team.size),
             folder=loaded.folder,
             adapters=loaded.adapters.digests,
         )
@@ -86,7 +110,7 @@ class TransformersEngine(AnsweringEngine):
     def _backend(self, loaded: LoadedModel, prompter: Prompter) -> Backend:
         """The back-end that the model gets, started."""
         reason = why_not_continuous(traits(loaded.model))
-        if reason and self._batching == "continuous":
+        if reason and (self._batching == "continuous" or loaded.team.size > 1):
             raise ModelLoadError(
                 f"model '{self._config.model}' can't be batched continuously, as {reason}: "
                 "leave the engine option 'batching' at auto"
@@ -98,7 +122,7 @@ class TransformersEngine(AnsweringEngine):
             try:
                 continuous.start(self._on_end)
             except PagingUnsupported as error:
-                if self._batching == "continuous":
+                if self._batching == "continuous" or loaded.team.size > 1:
                     raise
                 _log.warning("%s (done)", error.message, extra={"action": "engine_static"})
             else:

@@ -35,6 +35,8 @@ from worker.engine.shared.metadata import (
 from worker.engine.shared.weight_files import check_weights
 from worker.engine.transformers.lora import Adapters
 from worker.engine.transformers.memory import is_out_of_memory
+from worker.engine.transformers.parallel.plan import Shard
+from worker.engine.transformers.parallel.team import Alone
 from worker.engine.transformers.turns import Turns
 
 _DTYPES = {
@@ -58,10 +60,22 @@ class LoadedModel:
     context_length: int | None
     #: Ids that end a text.
     end_ids: frozenset[int]
+    #: Of the whole model, whatever of it is on this device.
+    parameters: int
+    #: The other devices that have a part of it.
+    team: Alone = field(default_factory=Alone)
     #: Whoever computes with the model takes one.
     turns: Turns = field(default_factory=Turns)
     #: What may be added to its layers, for some of a batch.
     adapters: Adapters = field(default_factory=Adapters)
+
+    @property
+    def place(self) -> str:
+        """`cuda:1`; of several devices `cuda:0-3` or, as of a CPU, `cpu×2`."""
+        if self.team.size == 1:
+            return str(self.device)
+        last = self.team.size - 1
+        return f"cuda:0-{last}" if self.device.type == "cuda" else f"cpu×{self.team.size}"
 
     @property
     def encoder_decoder(self) -> bool:
@@ -81,12 +95,12 @@ class LoadedModel:
         return str(self.model.dtype).removeprefix("torch.")
 
 
-def load(config: EngineConfig) -> LoadedModel:
-    """Load the checkpoint that `config` names.
+def load(config: EngineConfig, shard: Shard | None = None) -> LoadedModel:
+    """Load the checkpoint that `config` names, or one rank's shard of it.
 
     Raises ModelLoadError with the reason, and SettingsError for a device or dtype that is none.
     """
-    device = pick_device(config.device)
+    device = pick_device(config.device) if shard is None else shard.device
     dtype = _dtype(config.dtype)
     silence()
     check_folder(config.model)
@@ -94,6 +108,7 @@ def load(config: EngineConfig) -> LoadedModel:
         options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         shape = transformers.AutoConfig.from_pretrained(config.model, **options)
         check_weights(config.model)
+        shared = {} if shard is None else shard.arguments(shape, config)
         model, report = _model_class(shape).from_pretrained(
             config.model,
             config=shape,
@@ -101,8 +116,12 @@ def load(config: EngineConfig) -> LoadedModel:
             use_safetensors=True,
             output_loading_info=True,
             **options,
+            **shared,
         )
         _check_complete(config.model, report)
+        parameters = model.num_parameters()
+        if shard is not None:
+            shard.settle(model)
         model = model.to(device).eval()
     tokenizer = load_tokenizer(config)
     folder = folder_of(config)
@@ -114,6 +133,7 @@ def load(config: EngineConfig) -> LoadedModel:
         folder=folder,
         context_length=context_length(shape, tokenizer),
         end_ids=end_ids(model, tokenizer),
+        parameters=parameters,
     )
 
 
@@ -137,10 +157,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def hardware(device: torch.device) -> str:
+def hardware(device: torch.device, devices: int = 1) -> str:
     """What computes: a GPU's name, or a processor's kind and the instructions that torch uses."""
     if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
+        name = str(torch.cuda.get_device_name(device))
+        return name if devices == 1 else f"{devices} × {name}"
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 

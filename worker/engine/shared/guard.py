@@ -1,9 +1,10 @@
-"""No process of vLLM's outlives the worker, however that dies.
+"""No process of an engine's outlives the worker, however that dies.
 
-vLLM's engine process notices nothing when the process that started it is killed: it would keep
-the device's memory for ever. So a small process of ours (this file, run by itself) holds the read
-end of a pipe from the worker. While vLLM starts it looks which processes come up; when the pipe
-ends it kills those that are left. The kernel ends the pipe whatever becomes of the worker.
+vLLM's engine process notices nothing when the process that started it is killed, and a process
+that shares a model notices nothing while it waits for its GPU: they would keep the device's
+memory for ever. So a small process of ours (this file, run by itself) holds the read end of a pipe
+from the worker. While the engine starts it looks which processes come up; when the pipe ends it
+kills those that are left. The kernel ends the pipe whatever becomes of the worker.
 """
 
 from __future__ import annotations
