@@ -66,9 +66,12 @@ class Body:
         shrunk, self.piece = smaller < self.piece, smaller
         return shrunk
 
-    def read(self, **keywords: Any) -> None:
-        """Along with a leader, who keeps the states."""
-        self._inner(**keywords)
+    def read(self, **keywords: Any) -> Any:
+        """What the body gives for these."""
+        reader = self._model.get_encoder() if self.encoder_decoder else self._inner
+        output = reader(**keywords)
+        self._kind = type(output)
+        return output
 
     @property
     def apart(self) -> bool:
@@ -80,13 +83,11 @@ class Body:
 
         What lies behind a text's end is padding and counts for nothing.
         """
-        reader = self._model.get_encoder() if self.encoder_decoder else self._inner
         ids, mask = self._padded(texts)
         more = {} if self.encoder_decoder else {"use_cache": False}
         keywords = {"input_ids": ids, "attention_mask": mask, "return_dict": True, **more}
         with self._team.together(self._model, "body", keywords):
-            output = reader(**keywords)
-        self._kind = type(output)
+            output = self.read(**keywords)
         states: Tensor = output.last_hidden_state
         return states
 

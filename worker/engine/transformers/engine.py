@@ -63,7 +63,8 @@ class TransformersEngine(AnsweringEngine):
             raise
 
     def close(self) -> None:
-        super().close()
+        with self._team.hurried():
+            super().close()
         self._team.close()
 
     def _serve(self, loaded: LoadedModel) -> tuple[Started, EngineInfo]:

@@ -94,7 +94,7 @@ class Follower:
 
 
 def follow(pipe: Connection) -> None:
-    """Until the pipe ends, which raises EOFError or OSError."""
+    """Until it may leave. Raises EOFError or OSError once its leader is gone."""
     messages.send(pipe, messages.Here())
     start: messages.Start = messages.receive(pipe)
     configure(start.log_level)
@@ -107,8 +107,8 @@ def follow(pipe: Connection) -> None:
     on_cpu = device.type == "cpu"
     free = memory.available_ram() if on_cpu else memory.available_on(device)
     messages.send(pipe, messages.Loaded(free))
-    while True:
-        answer = follower.answer(messages.receive(pipe))
+    while not isinstance(message := messages.receive(pipe), messages.Leave):
+        answer = follower.answer(message)
         if answer is not None:
             messages.send(pipe, answer)
 

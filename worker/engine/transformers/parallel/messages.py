@@ -66,6 +66,11 @@ class DropCache:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """Leader: that is all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Here:
     """Follower: I am up."""
 

@@ -62,8 +62,8 @@ class Shard:
         shape.num_key_value_heads = 1
 
 
-def cut(shape: Any, config: EngineConfig, size: int) -> dict[str, str]:
-    """What to add to transformers' plan of the model. Raises ModelLoadError where it has none."""
+def cut(shape: Any, config: EngineConfig, size: int) -> dict[str, str] | None:
+    """What to add to transformers' plan of the model, if anything. Raises ModelLoadError where it has none."""
     name = f"model '{config.model}'"
     if getattr(shape, "quantization_config", None) is not None:
         raise ModelLoadError(f"{name} is quantised: tensor_parallel takes unquantised weights only")
@@ -80,7 +80,7 @@ def cut(shape: Any, config: EngineConfig, size: int) -> dict[str, str]:
             _cannot(name, f"transformers has no plan for the architecture '{text.model_type}'")
         )
     if not cuts_heads(model):
-        return {}
+        return None
     queries, keys = text.num_attention_heads, key_heads(text)
     if queries % size or (keys % size and size % keys):
         raise ModelLoadError(
@@ -88,7 +88,7 @@ def cut(shape: Any, config: EngineConfig, size: int) -> dict[str, str]:
             f"evenly: set the engine option tensor_parallel to {_sizes(queries, keys)}"
         )
     if keys % size == 0:
-        return {}
+        return None
     return {path: _WHOLE for path in model.tp_plan if path.rsplit(".", 1)[-1] in _KEYS}
 
 

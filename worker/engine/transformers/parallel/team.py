@@ -18,7 +18,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import Pipe
 from queue import Queue
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, Timer
 from typing import Any, TypeVar
 
 import torch
@@ -39,6 +39,8 @@ _FOLLOWER = "worker.engine.transformers.parallel.follower"
 
 #: Seconds that a follower has to leave by itself, …
 _LEAVE = 5.0
+#: … that the last pass has when the model is closed, …
+_LAST_PASS = 15.0
 #: … and that its own reason has to arrive after a pass has failed here.
 _REASON = 5.0
 
@@ -82,6 +84,10 @@ class Alone:
     def on_broken(self, call: Callable[[str], None]) -> None:
         """`call` gets the reason when the team breaks, from some thread; at once if it has."""
 
+    def hurried(self) -> AbstractContextManager[None]:
+        """Around what waits for a pass to end: one that takes too long for that is given up."""
+        return nullcontext()
+
     def close(self) -> None:
         """Idempotent."""
 
@@ -107,7 +113,9 @@ class _Follower:
         theirs.close()
 
     def leave(self) -> None:
-        self.pipe.close()
+        """It leaves, unless it hangs."""
+        with contextlib.suppress(OSError):
+            messages.send(self.pipe, messages.Leave())
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_LEAVE)
 
@@ -264,6 +272,16 @@ class Team(Alone):
             follower.process.kill()
         group.abort()
 
+    @contextmanager
+    def hurried(self) -> Iterator[None]:
+        timer = Timer(_LAST_PASS, self.fail, ["a rank hangs"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def close(self) -> None:
         with self._lock:
             if self._closing:
@@ -284,6 +302,7 @@ class Team(Alone):
             while not isinstance(heard := messages.receive(follower.pipe), messages.Broken):
                 follower.replies.put(heard)
             reason = heard.reason
+        follower.pipe.close()
         if reason is None and not self._closing:
             code = follower.process.wait()
             reason = f"its process on {follower.device}, rank {follower.rank}, {how_it_ended(code)}"
