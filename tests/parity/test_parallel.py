@@ -60,12 +60,11 @@ class Way:
 WAYS = [
     # Two key heads, one each; biases; a width that can't be halved.
     Way("llama-biased"),
-    # One key head, which both have; windows.
-    Way("gemma3"),
-    # Long prompts are read in pieces, each after a part of its own past.
+    # One key head, which both have; windows. Long prompts are read in pieces, each after a part
+    # of its own past.
     Way("gemma3", max_batch_tokens=24),
-    # An output that is the embedding, cut by the vocabulary; more processes than cores.
-    Way("gemma3-tied", processes=4),
+    # An output that is the embedding, cut by the vocabulary.
+    Way("gemma3-tied"),
     Way("llama-biased", attention="sdpa"),
 ]
 

@@ -27,13 +27,17 @@ def backend_of(device: torch.device) -> str:
     return "nccl" if device.type == "cuda" else "gloo"
 
 
-def open_store(size: int) -> TCPStore:
-    """The leader's store, at a free port of the loopback interface."""
+def check_free() -> None:
+    """Raise ModelLoadError if this process has a group, of which there can be only one."""
     if distributed.is_initialized():
         raise ModelLoadError(
             "tensor_parallel: this process is part of a torch.distributed group already, and "
             "another model can't share it: start a worker of its own"
         )
+
+
+def open_store(size: int) -> TCPStore:
+    """The leader's store, at a free port of the loopback interface."""
     return TCPStore(_HERE, 0, size, is_master=True, timeout=_JOIN, wait_for_workers=False)
 
 

@@ -63,7 +63,10 @@ class Shard:
 
 
 def cut(shape: Any, config: EngineConfig, size: int) -> dict[str, str] | None:
-    """What to add to transformers' plan of the model, if anything. Raises ModelLoadError where it has none."""
+    """What to add to transformers' plan of the model, if anything.
+
+    Raises ModelLoadError for a model that can't be cut.
+    """
     name = f"model '{config.model}'"
     if getattr(shape, "quantization_config", None) is not None:
         raise ModelLoadError(f"{name} is quantised: tensor_parallel takes unquantised weights only")

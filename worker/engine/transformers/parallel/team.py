@@ -125,6 +125,7 @@ class Team(Alone):
 
     def __init__(self, config: EngineConfig, devices: Sequence[torch.device]) -> None:
         """Start the followers' processes; `devices` are the ranks', ours first."""
+        group.check_free()
         self.size = len(devices)
         self.broken = None
         self._config = config
@@ -132,6 +133,7 @@ class Team(Alone):
         self._threads = torch.get_num_threads()
         self._lock = Lock()
         self._closing = False
+        self._joined = False
         self._is_broken = Event()
         self._listeners: list[Callable[[str], None]] = []
         self._least_free: int | None = None
@@ -169,6 +171,7 @@ class Team(Alone):
             self._send(follower, start)
         if self._device.type == "cpu":
             torch.set_num_threads(threads)
+        self._joined = True
         group.join(store, backend, 0, self.size, self._device)
         return Shard(0, self.size, self._device)
 
@@ -270,7 +273,8 @@ class Team(Alone):
             call(reason)
         for follower in self._followers:
             follower.process.kill()
-        group.abort()
+        if self._joined:
+            group.abort()
 
     @contextmanager
     def hurried(self) -> Iterator[None]:
@@ -292,7 +296,8 @@ class Team(Alone):
         self._guard.close()
         for follower in self._followers:
             follower.process.wait()
-        group.leave()
+        if self._joined:
+            group.leave()
         torch.set_num_threads(self._threads)
 
     def _listen(self, follower: _Follower) -> None:
