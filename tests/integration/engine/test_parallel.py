@@ -194,11 +194,11 @@ def test_given_a_follower_without_memory_when_its_cache_is_made_then_less_is_adm
 ) -> None:
     """The cache is rebuilt after an error of ours; the follower's first answer is made up."""
     shared = engine._team  # type: ignore[attr-defined]
-    answers: Callable[[type], list[object]] = shared._answers
+    answers: Callable[..., list[object]] = shared._answers
     left = ["out of memory on cpu: made up"]
 
-    def some(kind: type) -> list[object]:
-        found = answers(kind)
+    def some(kind: type, seconds: float | None = None) -> list[object]:
+        found = answers(kind, seconds)
         if left:
             return [replace(one, failure=left.pop()) for one in found]  # type: ignore[type-var]
         return found

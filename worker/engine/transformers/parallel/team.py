@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import Pipe
-from queue import Queue
+from queue import Empty, Queue
 from threading import Event, Lock, Thread, Timer
 from typing import Any, TypeVar
 
@@ -37,7 +37,9 @@ T = TypeVar("T")
 
 _FOLLOWER = "worker.engine.transformers.parallel.follower"
 
-#: Seconds that a follower has to leave by itself, …
+#: Seconds that a follower has to come up, …
+_UP = 300.0
+#: … to leave by itself, …
 _LEAVE = 5.0
 #: … that the last pass has when the model is closed, …
 _LAST_PASS = 15.0
@@ -153,7 +155,7 @@ class Team(Alone):
 
     def gather(self) -> Shard:
         """Bring the ranks together, and have the followers load; this rank's shard."""
-        self._answers(messages.Here)
+        self._answers(messages.Here, _UP)
         store = group.open_store(self.size)
         threads = max(1, self._threads // self.size) if self._device.type == "cpu" else 1
         backend = group.backend_of(self._device)
@@ -266,7 +268,7 @@ class Team(Alone):
             self.broken = reason
             listeners = list(self._listeners)
         self._is_broken.set()
-        _log.error("tensor parallelism: %s", reason, extra={"action": "team_broken"})
+        _log.error("tensor parallelism: %s", reason, extra={"action": "engine_broken"})
         for follower in self._followers:
             follower.replies.put(None)
         for call in listeners:
@@ -314,11 +316,14 @@ class Team(Alone):
         if reason is not None:
             self.fail(reason)
 
-    def _answers(self, kind: type[T]) -> list[T]:
-        """One from each follower. Raises TeamBroken."""
+    def _answers(self, kind: type[T], seconds: float | None = None) -> list[T]:
+        """One from each follower, for each of whom we wait so long. Raises TeamBroken."""
         found: list[T] = []
         for follower in self._followers:
-            answer = follower.replies.get()
+            try:
+                answer = follower.replies.get(timeout=seconds)
+            except Empty:
+                raise TeamBroken(f"its process on {follower.device} does not begin") from None
             if not isinstance(answer, kind):
                 raise TeamBroken(self.broken or f"an answer that is no {kind.__name__}")
             found.append(answer)
