@@ -33,7 +33,7 @@ def test_given_a_model_that_two_processes_share_when_run_then_results_tell_it(
     shared: Mill, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     file, output = shared.prompts(["Hello, I'm", "The quick brown fox"]), tmp_path / "out.jsonl"
-    done = shared.run(*_arguments(file, checkpoint("llama"), output), "-p", "max_tokens=8")
+    done = shared.run(*_arguments(file, checkpoint("llama-biased"), output), "-p", "max_tokens=8")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     records = [json.loads(line) for line in output.read_text().splitlines()]
@@ -52,7 +52,7 @@ def test_given_a_run_when_a_process_that_shares_its_model_is_killed_then_it_ends
     file, output = shared.prompts(["Hello"] * 12), tmp_path / "out.jsonl"
     shared.env["PROMPTMILL_MAX_CONCURRENCY"] = "2"
     more = ("-p", "max_tokens=100", "-p", "ignore_eos=true")
-    running = shared.background(*_arguments(file, checkpoint("llama"), output), *more)
+    running = shared.background(*_arguments(file, checkpoint("llama-biased"), output), *more)
 
     def follower() -> psutil.Process | None:
         assert running.poll() is None, running.communicate()

@@ -60,8 +60,8 @@ def build_tiny_model(kind: Kind, folder: Path) -> Path:
     full attention layers, a chat template and a leading <bos>; `gemma3-tied` is the same in the
     shape of the published ones, whose output is the embedding; `mamba` is a state-space model,
     `t5` an encoder-decoder: the two that continuous batching does not take. The `wide` ones have
-    heads of 32, the least that vLLM's attention on a CPU takes; `llama-biased` has two key heads, biases,
-    and a width that no two devices share evenly.
+    heads of 32, the least that vLLM's attention on a CPU takes; `llama-biased` has two key heads,
+    biases, and a width that no two devices share evenly.
     """
     import torch
     from transformers.utils import logging

@@ -70,7 +70,7 @@ def config(folder: Path) -> EngineConfig:
 
 @pytest.fixture
 def engine(checkpoint: Checkpoint) -> Iterator[Engine]:
-    made = create("transformers", config(checkpoint("llama")))
+    made = create("transformers", config(checkpoint("llama-biased")))
     made.start()
     yield made
     made.close()
@@ -134,7 +134,7 @@ def test_given_a_process_that_hangs_when_closed_then_it_is_ended(
 def test_given_a_leader_that_is_killed_when_nobody_cleans_up_then_its_followers_end(
     checkpoint: Checkpoint, state: str, *, hangs: bool
 ) -> None:
-    command = [sys.executable, "-c", LEADER, str(checkpoint("llama")), state]
+    command = [sys.executable, "-c", LEADER, str(checkpoint("llama-biased")), state]
     leader = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment()
     )
@@ -158,7 +158,7 @@ def test_given_a_leader_that_is_killed_when_nobody_cleans_up_then_its_followers_
 def test_given_a_follower_that_cant_load_when_started_then_its_reason_is_told(
     checkpoint: Checkpoint, other: dict[str, Any], message: str
 ) -> None:
-    good = config(checkpoint("llama"))
+    good = config(checkpoint("llama-biased"))
     made = team.Team(replace(good, **other), start.devices_of(good))
     with pytest.raises(ModelLoadError) as failure:
         made.unless_broken(lambda: load(good, made.gather()))
@@ -172,7 +172,7 @@ def test_given_a_follower_that_dies_when_started_then_the_error_says_so(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(team, "_FOLLOWER", "this")  # which prints a poem and ends
-    made = create("transformers", config(checkpoint("llama")))
+    made = create("transformers", config(checkpoint("llama-biased")))
     with pytest.raises(ModelLoadError) as failure:
         made.start()
     assert failure.value.message == "its process on cpu, rank 1, ended with code 0"

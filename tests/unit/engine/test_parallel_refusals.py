@@ -39,7 +39,7 @@ def refusal(error: type[Any], model: Path, device: str = "cpu", **options: str) 
         ("gpt2", "2", "transformers has no plan for the architecture 'gpt2'"),
         ("t5", "2", "it is an encoder-decoder"),
         ("mamba", "2", "it is a state-space model"),
-        ("llama", "3", "has 4 heads and 2 key heads, which 3 devices can't share evenly"),
+        ("llama-biased", "3", "has 4 heads and 2 key heads, which 3 devices can't share evenly"),
     ],
 )
 def test_given_a_model_that_cant_be_cut_when_shared_then_the_reason_is_told(
@@ -51,7 +51,7 @@ def test_given_a_model_that_cant_be_cut_when_shared_then_the_reason_is_told(
 def test_given_heads_that_dont_divide_when_refused_then_the_numbers_that_do_are_told(
     checkpoint: Checkpoint,
 ) -> None:
-    message = refusal(ModelLoadError, checkpoint("llama"), tensor_parallel="3")
+    message = refusal(ModelLoadError, checkpoint("llama-biased"), tensor_parallel="3")
     assert message.endswith("set the engine option tensor_parallel to 1, 2 or 4")
 
 
@@ -75,7 +75,7 @@ def test_given_no_checkpoint_when_shared_then_the_reason_is_that_of_one_device(
 def test_given_a_setting_that_doesnt_go_together_when_shared_then_it_is_named(
     checkpoint: Checkpoint, device: str, options: dict[str, str], message: str
 ) -> None:
-    assert message in refusal(SettingsError, checkpoint("llama"), device, **options)
+    assert message in refusal(SettingsError, checkpoint("llama-biased"), device, **options)
 
 
 def test_given_options_of_another_feature_when_shared_then_they_are_named() -> None:
@@ -84,6 +84,17 @@ def test_given_options_of_another_feature_when_shared_then_they_are_named() -> N
         devices_of(config)
     assert failure.value.message == (
         "engine option 'something' doesn't go together with tensor_parallel: leave one out"
+    )
+
+
+def test_given_adapters_when_shared_then_they_are_refused_by_name() -> None:
+    adapters = {"poet": "/somewhere"}
+    config = EngineConfig("m", "cpu", options={"tensor_parallel": "2"}, adapters=adapters)
+    with pytest.raises(SettingsError) as failure:
+        devices_of(config)
+    assert failure.value.message == (
+        "adapter 'poet': adapters don't go together with tensor_parallel; leave one out, or use "
+        "the engine vllm"
     )
 
 
@@ -133,7 +144,7 @@ def test_given_no_option_when_read_then_a_model_has_one_device() -> None:
 def test_given_key_heads_that_are_fewer_when_cut_then_they_are_left_whole(
     checkpoint: Checkpoint,
 ) -> None:
-    folder = str(checkpoint("llama"))
+    folder = str(checkpoint("llama-biased"))
     shape = transformers.AutoConfig.from_pretrained(folder)
     config = EngineConfig(folder, "cpu")
     assert plan.cut(shape, config, 2) is None
@@ -145,7 +156,7 @@ def test_given_key_heads_that_are_fewer_when_cut_then_they_are_left_whole(
 def test_given_a_quantised_checkpoint_when_shared_then_it_is_refused(
     checkpoint: Checkpoint,
 ) -> None:
-    folder = str(checkpoint("llama"))
+    folder = str(checkpoint("llama-biased"))
     shape = transformers.AutoConfig.from_pretrained(folder)
     shape.quantization_config = {"quant_method": "fp8"}
     with pytest.raises(ModelLoadError) as failure:
