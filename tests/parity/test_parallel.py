@@ -28,7 +28,7 @@ PROMPTS = [
     "The",
     "Der Müller mahlt das Korn, die Bäckerin",
     "日本語 and émigré",
-    *((SENTENCE * 4)[: 12 + 40 * n] for n in range(7)),
+    *((SENTENCE * 4)[: 12 + 90 * n] for n in range(4)),
 ]
 
 SCHEMA = {
@@ -116,13 +116,13 @@ def texts(answers: dict[str, Completed]) -> dict[str, list[tuple[str, str, int]]
 
 
 def test_given_prompts_when_greedy_then_the_texts_are_those_of_one_process(pair: Pair) -> None:
-    alone, shared = both(pair, [request(text, text, max_tokens=30) for text in PROMPTS])
+    alone, shared = both(pair, [request(text, text, max_tokens=16) for text in PROMPTS])
     assert texts(shared) == texts(alone)
 
 
 def test_given_seeds_when_sampled_then_the_texts_are_those_of_one_process(pair: Pair) -> None:
     requests = [
-        request(text, text, seed=number, temperature=1.0, top_p=0.9, n=2, max_tokens=20)
+        request(text, text, seed=number, temperature=1.0, top_p=0.9, n=2, max_tokens=10)
         for number, text in enumerate(PROMPTS)
     ]
     alone, shared = both(pair, requests)
@@ -150,7 +150,7 @@ def test_given_a_schema_when_followed_then_the_text_is_that_of_one_process(pair:
 
 def test_given_texts_when_scored_while_others_are_made_then_as_in_one_process(pair: Pair) -> None:
     wanted = [score_of(text, text, " and the mill", logprobs=True) for text in PROMPTS]
-    more = [request(text, text, max_tokens=30) for text in PROMPTS]
+    more = [request(text, text, max_tokens=16) for text in PROMPTS]
     alone = measured(pair.alone, wanted)
     shared = measured(pair.shared, wanted)
     assert texts(completed(pair.shared, more)) == texts(completed(pair.alone, more))
