@@ -1,4 +1,5 @@
-"""Worker processes, kept alive: one, or one per GPU (`promptmill worker --gpus all`).
+"""Worker processes, kept alive: one, or one per GPU (`promptmill worker --gpus all`), or, where
+several GPUs share a model (`tensor_parallel`), one per group of these.
 
 Processes, not threads: a process holds one model on one device, and one that dies takes no other
 with it. A worker that says that it can't even start ends them all, with its exit code; one that
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -20,6 +22,7 @@ from db.errors import SettingsError
 from db.ids import new_mark, worker_name
 from db.settings import Settings, variable
 from db.wording import count_of, how_it_ended
+from worker.engine.options import tensor_parallel
 
 #: A worker that ran for this long had started properly (seconds).
 _PROPER = 30.0
@@ -29,9 +32,25 @@ _LONGEST_PAUSE = 60.0
 _LOOK = 0.2
 
 
+@dataclass(frozen=True)
+class Device:
+    """What one worker gets."""
+
+    #: For people and for its setting: `auto`, `cuda:1`.
+    name: str
+    #: The GPUs that it sees, as CUDA_VISIBLE_DEVICES tells them; None: all.
+    visible: str | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        if self.visible is None:
+            return {variable("device"): self.name}
+        return {variable("device"): "cuda", "CUDA_VISIBLE_DEVICES": self.visible}
+
+
 @dataclass
 class _Child:
-    device: str
+    device: Device
     mark: str
     process: subprocess.Popen[bytes]
     started_at: float
@@ -51,7 +70,7 @@ class _Child:
 class Supervisor:
     """Starts the workers, hands signals on to them, and starts again those that die."""
 
-    def __init__(self, devices: list[str]) -> None:
+    def __init__(self, devices: list[Device]) -> None:
         self._pending: list[int] = []
         self._stopping = False
         self._exit_code = 0
@@ -84,7 +103,7 @@ class Supervisor:
                 _restart(child)
         elif _could_not_start(child):
             if len(self._children) > 1:
-                _say(f"the worker on {child.device} could not start: stopping all")
+                _say(f"the worker on {child.device.name} could not start: stopping all")
             self._stopping = True
             self._exit_code = child.process.returncode or 1
             self._tell(signal.SIGTERM)
@@ -102,10 +121,37 @@ def supervise(config: Settings, gpus: str | None) -> int:
     to stop; the exit code.
     """
     if gpus is None:
-        return Supervisor([config.device]).run()
-    devices = _devices(gpus)
-    _say(f"{count_of(len(devices), 'worker')} for {config.model}: {', '.join(devices)}")
+        return Supervisor([Device(config.device)]).run()
+    devices = groups(_gpus(gpus), tensor_parallel(config.engine_options))
+    names = "; ".join(device.name for device in devices)
+    _say(f"{count_of(len(devices), 'worker')} for {config.model}: {names}")
     return Supervisor(devices).run()
+
+
+def groups(gpus: Sequence[int], size: int | None) -> list[Device]:
+    """One worker for each `size` of these GPUs, in their order; None: one worker for all.
+
+    Raises SettingsError where some would be left over.
+    """
+    size = size or len(gpus)
+    if size == 1:
+        return [Device(f"cuda:{number}") for number in gpus]
+    if len(gpus) % size:
+        raise SettingsError(
+            f"--gpus: {count_of(len(gpus), 'GPU')} can't be shared out to workers of {size} "
+            f"(tensor_parallel={size}): name a multiple of {size}"
+        )
+    parts = [gpus[first : first + size] for first in range(0, len(gpus), size)]
+    return [
+        Device(f"cuda:{','.join(map(str, part))}", ",".join(_true_name(one) for one in part))
+        for part in parts
+    ]
+
+
+def _true_name(number: int) -> str:
+    """What a GPU that we know by this number is called where the children look."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[number].strip() if visible else str(number)
 
 
 def _could_not_start(child: _Child) -> bool:
@@ -113,7 +159,7 @@ def _could_not_start(child: _Child) -> bool:
     return young and child.process.returncode in _GIVES_UP
 
 
-def _devices(gpus: str) -> list[str]:
+def _gpus(gpus: str) -> list[int]:
     count = _gpu_count()
     if gpus == "all":
         if count == 0:
@@ -121,7 +167,7 @@ def _devices(gpus: str) -> list[str]:
                 "--gpus all: torch sees no GPU here ('promptmill doctor' tells more); "
                 "leave --gpus out to use the CPU"
             )
-        return [f"cuda:{number}" for number in range(count)]
+        return list(range(count))
     try:
         numbers = [int(part) for part in gpus.split(",")]
     except ValueError:
@@ -129,7 +175,7 @@ def _devices(gpus: str) -> list[str]:
     missing = [number for number in numbers if not 0 <= number < count]
     if missing or len(set(numbers)) != len(numbers):
         raise SettingsError(f"--gpus {gpus}: there are {count} GPUs here, numbered from 0")
-    return [f"cuda:{number}" for number in numbers]
+    return numbers
 
 
 def _gpu_count() -> int:
@@ -143,9 +189,9 @@ def _gpu_count() -> int:
     return int(answer.stdout) if answer.returncode == 0 else 0
 
 
-def _start(device: str, after: str | None = None) -> _Child:
+def _start(device: Device, after: str | None = None) -> _Child:
     """A worker; `after` is the name of the one in whose place it comes."""
-    environment = {**os.environ, variable("device"): device}
+    environment = {**os.environ, **device.environment}
     mark = new_mark()
     place = [] if after is None else ["--after", after]
     # Own sessions: Ctrl-C reaches the supervisor, and it tells each child once.
@@ -163,7 +209,7 @@ def _schedule(child: _Child) -> None:
     child.deaths += 1
     pause = min(_LONGEST_PAUSE, 2.0 ** min(child.deaths - 1, 10))
     child.restart_at = time.monotonic() + pause
-    where = "" if child.device == "auto" else f" on {child.device}"
+    where = "" if child.device.name == "auto" else f" on {child.device.name}"
     code = child.process.returncode
     _say(f"worker {child.process.pid}{where} {how_it_ended(code)}: again in {pause:g} s")
 

@@ -1,4 +1,5 @@
-"""The watchdog: an engine that hangs takes its worker with it, and not its jobs.
+"""The watchdog: an engine that hangs, or is broken for good, takes its worker with it, and not its
+jobs.
 
 A thread that is stuck in a kernel can't be stopped, so the process ends: its chunks go back with
 an attempt spent, and whoever keeps the worker starts it again. A prompt that hangs every time
@@ -49,30 +50,33 @@ class Watchdog:
         self._leave = leave
 
     def look(self) -> float:
-        """Leave if the engine is silent for too long; else the seconds until the next look."""
-        stalled_for = self._engine.stats().stalled_for
-        if stalled_for < self._limit:
-            return max(0.1, min(5.0, (self._limit - stalled_for) / 2))
-        logger.error(
-            "the engine has made no token for %.0f s: this worker ends, its chunks go back",
-            stalled_for,
-            extra={"action": "stall"},
-        )
+        """Leave if the engine is silent for too long, or broken; else the seconds until the next
+        look."""
+        stats = self._engine.stats()
+        if stats.broken is not None:
+            loss, what = Loss("engine_error", stats.broken), stats.broken
+            action = "engine_broken"
+        elif stats.stalled_for < self._limit:
+            return max(0.1, min(5.0, (self._limit - stats.stalled_for) / 2))
+        else:
+            loss = Loss("engine_stalled", f"the engine made no token for {self._limit:g} s")
+            action = "stall"
+            what = f"the engine has made no token for {stats.stalled_for:.0f} s"
+        logger.error("%s: this worker ends, its chunks go back", what, extra={"action": action})
         try:
-            self._give_back()
+            self._give_back(loss, action)
         except DatabaseError as error:
             # Then their leases run out.
             logger.error("could not hand back: %s", error.message, extra={"action": "release"})
         self._leave(STALLED)
         return self._limit
 
-    def _give_back(self) -> None:
+    def _give_back(self, loss: Loss, action: str) -> None:
         """As recovery does with the chunks of a dead worker, at once and with the true reason."""
-        loss = Loss("engine_stalled", f"the engine made no token for {self._limit:g} s")
         leases = self._mill.leases()
         with self._database.write() as connection:
             chunks.lock(connection, leases)
             lost = recovery.leased(connection, leases)
-            put_back(connection, lost, loss, action="stall", max_attempts=self._max_attempts)
+            put_back(connection, lost, loss, action=action, max_attempts=self._max_attempts)
         with self._database.write() as connection:
             workers.stop(connection, self._worker)

@@ -14,7 +14,9 @@ from producer.commands.worker_options import worker_environment, worker_options
 @click.command("worker")
 @worker_options
 @click.option("-m", "--model", help="Hub id or local folder. Default: PROMPTMILL_MODEL.")
-@click.option("--gpus", metavar="all|0,2", help="One worker process per GPU.")
+@click.option(
+    "--gpus", metavar="all|0,2", help="One worker process per GPU, or per tensor_parallel of them."
+)
 @click.option("--batch", help="Work on this batch alone.", shell_complete=complete_batches)
 @click.option("--grace", type=click.FloatRange(0), help="Seconds to finish in when stopped.")
 @click.option("--slots", type=click.IntRange(1, 256), help="Chunks held at once.")

@@ -15,7 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Kind = Literal["gpt2", "llama", "gemma3", "gemma3-tied", "mamba", "t5", "gpt2-wide", "gemma3-wide"]
+Kind = Literal[
+    "gpt2",
+    "llama",
+    "llama-biased",
+    "gemma3",
+    "gemma3-tied",
+    "mamba",
+    "t5",
+    "gpt2-wide",
+    "gemma3-wide",
+]
 
 #: Tokens of prompt and text together that the tiny models take, where their shape has a limit.
 CONTEXT_LENGTH = 256
@@ -50,7 +60,8 @@ def build_tiny_model(kind: Kind, folder: Path) -> Path:
     full attention layers, a chat template and a leading <bos>; `gemma3-tied` is the same in the
     shape of the published ones, whose output is the embedding; `mamba` is a state-space model,
     `t5` an encoder-decoder: the two that continuous batching does not take. The `wide` ones have
-    heads of 32, the least that vLLM's attention on a CPU takes.
+    heads of 32, the least that vLLM's attention on a CPU takes; `llama-biased` has two key heads,
+    biases, and a width that no two devices share evenly.
     """
     import torch
     from transformers.utils import logging
@@ -200,6 +211,30 @@ def _gemma3(tokenizer: Any, head_dim: int = 16) -> Any:
     return model
 
 
+def _llama_biased(tokenizer: Any) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=CONTEXT_LENGTH,
+        hidden_size=64,
+        intermediate_size=125,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        attention_bias=True,
+        mlp_bias=True,
+        initializer_range=0.3,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    for name, bias in model.named_parameters():
+        if name.endswith("bias"):  # else it is zero and hides what becomes of it
+            bias.data.normal_(std=0.3)
+    return model
+
+
 def _gemma3_tied(tokenizer: Any) -> Any:
     import torch
     from transformers import Gemma3ForCausalLM
@@ -268,6 +303,7 @@ _BUILDERS: dict[Kind, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "t5": (_t5_tokenizer, _t5),
     "gpt2-wide": (_gpt2_tokenizer, partial(_gpt2, heads=2)),
     "gemma3-wide": (_gemma3_tokenizer, partial(_gemma3, head_dim=32)),
+    "llama-biased": (_gpt2_tokenizer, _llama_biased),
 }
 
 

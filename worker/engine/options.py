@@ -29,6 +29,18 @@ def choice(options: Mapping[str, str], name: str, allowed: Collection[str], defa
     return value
 
 
+def tensor_parallel(options: Mapping[str, str]) -> int | None:
+    """How many devices share the model, 1 where nobody says; None: all that there are (`auto`)."""
+    text = options.get("tensor_parallel", "1")
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise SettingsError(
+            f"engine option 'tensor_parallel': '{text}' is neither auto nor a number of devices"
+        )
+    return int(text)
+
+
 def number(options: Mapping[str, str], name: str, default: float, at_least: float) -> float:
     """An option that is a number of that size or more; `inf` is one."""
     text = options.get(name)

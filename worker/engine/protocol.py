@@ -202,6 +202,9 @@ class EngineStats:
     completion_tokens: int = 0
     #: Seconds since the model last made a token or stood idle: a hang shows here.
     stalled_for: float = 0.0
+    #: Why it fails every request from now on, so that its process is to be started again; None:
+    #: it does not.
+    broken: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

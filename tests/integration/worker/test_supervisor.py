@@ -21,14 +21,15 @@ import subprocess, sys, time
 from worker import supervisor
 
 def start(device, after=None):
-    command = [sys.executable, "-c", sys.argv[2], sys.argv[1], device]
+    command = [sys.executable, "-c", sys.argv[2], sys.argv[1], device.name]
     process = subprocess.Popen(command, start_new_session=True)
     return supervisor._Child(device, "mark", process, time.monotonic())
 
 supervisor._start = start
 supervisor._PROPER = float(sys.argv[3])
 supervisor._LOOK = 0.02
-sys.exit(supervisor.Supervisor(["cuda:0", "cuda:1"]).run())
+devices = [supervisor.Device("cuda:0"), supervisor.Device("cuda:1")]
+sys.exit(supervisor.Supervisor(devices).run())
 """
 
 #: A worker: says that it runs, and leaves on SIGTERM.
@@ -151,7 +152,42 @@ def test_given_gpus_when_they_are_there_then_each_gets_a_worker(
     gpus: str, count: int, devices: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "_gpu_count", lambda: count)
-    assert supervisor._devices(gpus) == devices
+    assert [one.name for one in supervisor.groups(supervisor._gpus(gpus), 1)] == devices
+
+
+@pytest.mark.parametrize(
+    ("gpus", "size", "seen", "groups"),
+    [
+        ([0, 1, 2, 3], 4, None, [("cuda:0,1,2,3", "0,1,2,3")]),
+        ([0, 1, 2, 3], 2, None, [("cuda:0,1", "0,1"), ("cuda:2,3", "2,3")]),
+        ([3, 1], None, None, [("cuda:3,1", "3,1")]),
+        ([0], None, None, [("cuda:0", None)]),
+        ([0, 2], 2, "7,5,GPU-12ab", [("cuda:0,2", "7,GPU-12ab")]),
+    ],
+)
+def test_given_gpus_when_a_model_takes_several_then_a_worker_sees_so_many_of_them(
+    gpus: list[int],
+    size: int | None,
+    seen: str | None,
+    groups: list[tuple[str, str | None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if seen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    found = supervisor.groups(gpus, size)
+    assert [(one.name, one.visible) for one in found] == groups
+    told = [one.environment.get("CUDA_VISIBLE_DEVICES") for one in found]
+    assert told == [visible for _, visible in groups]
+
+
+def test_given_gpus_when_some_would_be_left_over_then_the_error_says_so() -> None:
+    with pytest.raises(SettingsError) as failure:
+        supervisor.groups([0, 1, 2], 2)
+    assert failure.value.message == (
+        "--gpus: 3 GPUs can't be shared out to workers of 2 (tensor_parallel=2): name a multiple "
+        "of 2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,5 +213,5 @@ def test_given_gpus_that_are_not_there_when_asked_for_then_the_error_says_what_t
 ) -> None:
     monkeypatch.setattr(supervisor, "_gpu_count", lambda: count)
     with pytest.raises(SettingsError) as failure:
-        supervisor._devices(gpus)
+        supervisor._gpus(gpus)
     assert failure.value.message == message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -65,6 +66,22 @@ def test_given_an_engine_that_hangs_when_looked_at_then_the_worker_leaves_and_th
     job = job_now(faulty, batch, 2)
     assert (job.state, job.attempts, job.error_code) == (JobState.QUEUED, 1, "engine_stalled")
     assert [one.error_message for one in job.history] == ["the engine made no token for 1 s"]
+    assert chunk_states(faulty, batch.key) == ["queued"]
+    Snapshot.of(faulty).check()
+
+
+def test_given_an_engine_that_is_broken_when_looked_at_then_the_worker_leaves_at_once(
+    faulty: FaultyDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = a_batch(faulty, 3, prompts={2: "[[hang]]"})
+    with hanging(faulty) as (_, engine, watchdog, left):
+        stats = replace(engine.stats(), broken="a device is gone", stalled_for=0.0)
+        monkeypatch.setattr(engine, "stats", lambda: stats)
+        watchdog.look()
+        assert left == [STALLED]
+    job = job_now(faulty, batch, 2)
+    assert (job.state, job.attempts, job.error_code) == (JobState.QUEUED, 1, "engine_error")
+    assert [one.error_message for one in job.history] == ["a device is gone"]
     assert chunk_states(faulty, batch.key) == ["queued"]
     Snapshot.of(faulty).check()
 

@@ -124,6 +124,7 @@ class AnsweringEngine(ABC):
             prompt_tokens=prompt_tokens,
             completion_tokens=made,
             stalled_for=stalled_for if in_flight else 0.0,
+            broken=backend.broken,
         )
 
     def close(self) -> None:

@@ -44,6 +44,11 @@ class Backend(Protocol):
     longest: int | None
     progress: Progress
 
+    @property
+    def broken(self) -> str | None:
+        """Why it answers everything with a failure from now on; None: it does not."""
+        ...
+
     def start(self, on_end: OnEnd) -> None:
         """Take the memory and start the threads. Raises ModelLoadError if it does not fit."""
         ...

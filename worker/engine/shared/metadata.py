@@ -156,7 +156,7 @@ def why_not_loaded(config: EngineConfig, error: Exception) -> str:
     return f"model '{config.model}' can't be loaded: {one_line(error)}"
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error's text on one line, short enough for a message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

@@ -56,6 +56,10 @@ class PaddedBackend(ABC):
     def _is_out_of_memory(self, error: Exception) -> bool:
         """Whether `_forward` raised it because memory ran out."""
 
+    @property
+    def broken(self) -> str | None:
+        return None
+
     def start(self, on_end: OnEnd) -> None:
         self._on_end = on_end
         self._thread.start()

@@ -33,6 +33,7 @@ class Body:
         model: Any = loaded.model
         self.encoder_decoder = loaded.encoder_decoder
         self._model = model
+        self._team = loaded.team
         self._device = loaded.device
         self._start = loaded.decoder_start_id or 0
         self._attention = model.config._attn_implementation  # noqa: SLF001
@@ -64,6 +65,13 @@ class Body:
         shrunk, self.piece = smaller < self.piece, smaller
         return shrunk
 
+    def read(self, **keywords: Any) -> Any:
+        """What the body gives for these."""
+        reader = self._model.get_encoder() if self.encoder_decoder else self._inner
+        output = reader(**keywords)
+        self._kind = type(output)
+        return output
+
     @property
     def apart(self) -> bool:
         """Whether the model has a body that can be told from its head."""
@@ -74,11 +82,11 @@ class Body:
 
         What lies behind a text's end is padding and counts for nothing.
         """
-        reader = self._model.get_encoder() if self.encoder_decoder else self._inner
         ids, mask = self._padded(texts)
         more = {} if self.encoder_decoder else {"use_cache": False}
-        output = reader(input_ids=ids, attention_mask=mask, return_dict=True, **more)
-        self._kind = type(output)
+        keywords = {"input_ids": ids, "attention_mask": mask, "return_dict": True, **more}
+        with self._team.together(self._model, "body", keywords):
+            output = self.read(**keywords)
         states: Tensor = output.last_hidden_state
         return states
 
@@ -105,8 +113,12 @@ class Body:
         it runs with a body that says what it is told to.
         """
         for part in torch.split(states, self.piece):
-            with self._saying(part.unsqueeze(0)):
-                yield self._model(**self._dummy(part), use_cache=False).logits[0].float()
+            with (
+                self._team.together(self._model, "head", {"states": part}),
+                self._saying(part.unsqueeze(0)),
+            ):
+                logits = self._model(**self._dummy(part), use_cache=False).logits[0]
+            yield logits.float()
 
     def _decoded(self, prompts: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> Tensor:
         read = self.states(prompts)

@@ -50,13 +50,16 @@ class ContinuousBackend:
         self._token_text = token_text
         self._attention = paged.own_attention(loaded.model) if own_attention else None
         how = "sdpa" if self._attention is None else "packed"
-        self.name = f"continuous, {how} attention"
+        self._team = loaded.team
+        shared = "" if self._team.size == 1 else f", tensor parallel {self._team.size}"
+        self.name = f"continuous, {how} attention{shared}"
         self._events: paged.Events = Queue()
         self._lock = Lock()
         #: What was submitted and has not ended, by id.
         self._running: dict[str, Continuation] = {}
         #: None while it is rebuilt, and once nothing can be built any more.
         self._manager: paged.PagedManager | None = None
+        #: Why nothing is taken any more.
         self._broken: Failed | None = None
         self._dispatcher = Thread(target=self._dispatch, name="promptmill-dispatch", daemon=True)
 
@@ -70,14 +73,22 @@ class ContinuousBackend:
         except (RuntimeError, MemoryError, ValueError) as error:
             raise ModelLoadError(_cannot_run(self._config.model, error)) from error
         self._dispatcher.start()
+        self._team.on_broken(lambda reason: self._give_up(_failed(reason)))
         reason = self._try(trial)
         if reason is not None:
             self.close()
+            if self._team.broken is not None:
+                raise ModelLoadError(_lost(self._config.model, self._team.broken))
             raise PagingUnsupported(
                 f"model '{self._config.model}' can't be batched continuously, as paging it gives "
                 f"{reason}: set the engine option batching=static"
             )
         self._on_end = on_end
+
+    @property
+    def broken(self) -> str | None:
+        """Why it answers everything with a failure from now on; None: it does not."""
+        return None if self._broken is None else self._broken.message
 
     def submit(self, continuations: Iterable[Continuation]) -> None:
         with self._lock:
@@ -122,11 +133,12 @@ class ContinuousBackend:
         config = self._config
         wanted = (config.max_concurrency, config.max_batch_tokens, config.kv_memory_fraction)
         on_cpu = self._loaded.device.type == "cpu"
-        if not on_cpu and self._attention is None:
+        if not on_cpu and self._attention is None and self._team.size == 1:
             return memory.device_limits(*wanted)
         shape = paged.kv_shape(self._loaded.model, masks=self._attention is None)
         free = memory.available_ram() if on_cpu else memory.available_on(self._loaded.device)
         habits = memory.ON_CPU if on_cpu else memory.ON_GPU
+        free = self._team.free(free)
         limits = memory.limits(habits, shape, free, self._loaded.context_length, *wanted)
         if not limits.pages:
             raise ModelLoadError(
@@ -138,6 +150,7 @@ class ContinuousBackend:
     def _build(self, limits: memory.Limits) -> paged.PagedManager:
         turns = self._loaded.turns
         with turns.take():
+            self._team.make_cache(limits)
             manager = paged.PagedManager(
                 self._loaded.model,
                 limits,
@@ -145,6 +158,7 @@ class ContinuousBackend:
                 self.progress,
                 self._token_text,
                 turns,
+                self._team,
                 attention=self._attention,
                 adapters=self._loaded.adapters,
             )
@@ -175,6 +189,8 @@ class ContinuousBackend:
     def _recover(self, failed: paged.LoopFailed) -> None:
         """Go on after the loop broke: answer what can't go on, rebuild, resubmit the rest."""
         with self._lock:
+            if self._broken is not None:
+                return
             manager, self._manager = self._manager, None
             blamed = [one for one in self._running.values() if one.id in failed.in_batch]
             blamed = blamed or list(self._running.values())
@@ -226,7 +242,10 @@ class ContinuousBackend:
 
     def _give_up(self, failure: Failed) -> None:
         with self._lock:
+            if self._broken is not None:
+                return
             self._broken = failure
+            self.capacity = 0
             left = list(self._running.values())
         self._end(left, failure)
 
@@ -239,6 +258,10 @@ def _cannot_run(model: str, error: Exception) -> str:
             "memory fraction or the concurrency, or use a larger device"
         )
     return f"model '{model}' is loaded, but does not run ({reason})"
+
+
+def _lost(model: str, reason: str) -> str:
+    return f"model '{model}' is loaded, but a device that shares it is lost: {reason}"
 
 
 def _failed(reason: str) -> Failed:

@@ -8,8 +8,14 @@ import torch
 import transformers
 
 from db.errors import ModelLoadError
-from worker.engine.options import check_names, choice
-from worker.engine.protocol import Cancelled, EngineConfig, EngineInfo, Measurement, OnDone
+from worker.engine.options import check_names, choice, tensor_parallel
+from worker.engine.protocol import (
+    Cancelled,
+    EngineConfig,
+    EngineInfo,
+    Measurement,
+    OnDone,
+)
 from worker.engine.shared.admission import Admission
 from worker.engine.shared.answering import AnsweringEngine, Started
 from worker.engine.shared.backend import Backend, traits, why_not_continuous
@@ -19,8 +25,10 @@ from worker.engine.transformers import assistance, quantization
 from worker.engine.transformers.adapter_loading import with_adapters
 from worker.engine.transformers.assisted import AssistedBackend
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
-from worker.engine.transformers.loading import LoadedModel, hardware, load
+from worker.engine.transformers.loading import LoadedModel, hardware
 from worker.engine.transformers.measurer import Measurer
+from worker.engine.transformers.parallel.start import load_on_devices
+from worker.engine.transformers.parallel.team import Alone
 from worker.engine.transformers.static import StaticBackend
 
 #: Engine options and the words that they take.
@@ -30,6 +38,8 @@ OPTIONS = {
     "attention": ("packed", "sdpa"),
     #: Packs the weights of a plain checkpoint while it is loaded.
     "quantization": quantization.CHOICES,
+    #: Devices that share the model; auto: all GPUs.
+    "tensor_parallel": ("auto", "1", "2", "…"),
 }
 
 _log = logging.getLogger(__name__)
@@ -42,13 +52,28 @@ class TransformersEngine(AnsweringEngine):
         """Reads the settings only. Raises SettingsError for an unknown option."""
         super().__init__(config)
         check_names("transformers", config.options, [*OPTIONS, *assistance.OPTIONS])
+        tensor_parallel(config.options)
+        self._team = Alone()
         self._batching = choice(config.options, "batching", OPTIONS["batching"], "auto")
         self._attention = choice(config.options, "attention", OPTIONS["attention"], "packed")
         self._quantize = choice(config.options, "quantization", OPTIONS["quantization"], "none")
         self._assistance = assistance.read(config.options, self._batching)
 
     def _load(self) -> tuple[Started, EngineInfo]:
-        loaded = with_adapters(load(self._config, self._quantize), self._config.adapters)
+        loaded = load_on_devices(self._config, self._quantize)
+        self._team = loaded.team
+        try:
+            return self._serve(with_adapters(loaded, self._config.adapters))
+        except BaseException:
+            loaded.team.close()
+            raise
+
+    def close(self) -> None:
+        with self._team.hurried():
+            super().close()
+        self._team.close()
+
+    def _serve(self, loaded: LoadedModel) -> tuple[Started, EngineInfo]:
         prompter = Prompter(loaded.tokenizer)
         measurer = Measurer(loaded, self._config, prompter)
         backend = self._backend(loaded, prompter)
@@ -69,14 +94,14 @@ class TransformersEngine(AnsweringEngine):
             engine_version=f"{transformers.__version__}, torch {torch.__version__}",
             model=self._config.model,
             revision=loaded.revision,
-            device=str(loaded.device),
+            device=loaded.place,
             dtype=loaded.dtype,
             parameters=loaded.parameters,
             capacity=backend.capacity,
             kv_tokens=backend.kv_tokens,
             context_length=min(bounds, default=None),
             backend=backend.name,
-            hardware=hardware(loaded.device),
+            hardware=hardware(loaded.device, loaded.team.size),
             folder=loaded.folder,
             adapters=loaded.adapters.digests,
         )
@@ -97,7 +122,7 @@ class TransformersEngine(AnsweringEngine):
             assisted.start(self._on_end)
             return assisted
         reason = why_not_continuous(traits(loaded.model))
-        if reason and self._batching == "continuous":
+        if reason and (self._batching == "continuous" or loaded.team.size > 1):
             raise ModelLoadError(
                 f"model '{self._config.model}' can't be batched continuously, as {reason}: "
                 "leave the engine option 'batching' at auto"
@@ -109,7 +134,7 @@ class TransformersEngine(AnsweringEngine):
             try:
                 continuous.start(self._on_end)
             except PagingUnsupported as error:
-                if self._batching == "continuous":
+                if self._batching == "continuous" or loaded.team.size > 1:
                     raise
                 _log.warning("%s (done)", error.message, extra={"action": "engine_static"})
             else:

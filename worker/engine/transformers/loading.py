@@ -38,6 +38,8 @@ from worker.engine.shared.weight_files import check_weights
 from worker.engine.transformers import gguf, quantization
 from worker.engine.transformers.lora import Adapters
 from worker.engine.transformers.memory import is_out_of_memory
+from worker.engine.transformers.parallel.plan import Shard
+from worker.engine.transformers.parallel.team import Alone
 from worker.engine.transformers.turns import Turns
 
 _DTYPES = {
@@ -65,14 +67,24 @@ class LoadedModel:
     context_length: int | None
     #: Ids that end a text.
     end_ids: frozenset[int]
-    #: Parameters, of packed weights as they would be unpacked.
+    #: Of the whole model, whatever of it is on this device; of packed weights as if unpacked.
     parameters: int
     #: How its weights are packed, by the name that is recorded; None: they are plain.
     quantization: str | None = None
+    #: The other devices that have a part of it.
+    team: Alone = field(default_factory=Alone)
     #: Whoever computes with the model takes one.
     turns: Turns = field(default_factory=Turns)
     #: What may be added to its layers, for some of a batch.
     adapters: Adapters = field(default_factory=Adapters)
+
+    @property
+    def place(self) -> str:
+        """`cuda:1`; of several devices `cuda:0-3` or, as of a CPU, `cpu×2`."""
+        if self.team.size == 1:
+            return str(self.device)
+        last = self.team.size - 1
+        return f"cuda:0-{last}" if self.device.type == "cuda" else f"cpu×{self.team.size}"
 
     @property
     def encoder_decoder(self) -> bool:
@@ -100,12 +112,14 @@ class LoadedModel:
         return int(getattr(head, "out_features", None) or head.weight.shape[0])
 
 
-def load(config: EngineConfig, quantize: str = "none") -> LoadedModel:
-    """Load the checkpoint that `config` names; `quantize`: one of quantization.CHOICES.
+def load(config: EngineConfig, quantize: str = "none", shard: Shard | None = None) -> LoadedModel:
+    """Load the checkpoint that `config` names, or one rank's shard of it.
+
+    `quantize`: one of quantization.CHOICES, which a shard has not.
 
     Raises ModelLoadError with the reason, and SettingsError for a device or dtype that is none.
     """
-    device = pick_device(config.device)
+    device = pick_device(config.device) if shard is None else shard.device
     dtype = _dtype(config.dtype)
     silence()
     with _translated(config):
@@ -113,11 +127,15 @@ def load(config: EngineConfig, quantize: str = "none") -> LoadedModel:
         if file is not None:
             return _load_gguf(config, file, device, dtype, quantize)
     check_folder(config.model)
-    return _load_checkpoint(pinned(config), device, dtype, quantize)
+    return _load_checkpoint(pinned(config), device, dtype, quantize, shard)
 
 
 def _load_checkpoint(
-    config: EngineConfig, device: torch.device, dtype: torch.dtype | str, quantize: str
+    config: EngineConfig,
+    device: torch.device,
+    dtype: torch.dtype | str,
+    quantize: str,
+    shard: Shard | None,
 ) -> LoadedModel:
     with _translated(config):
         options: dict[str, Any] = {
@@ -130,6 +148,8 @@ def _load_checkpoint(
         if packed is not None:  # where it is packed, it stays
             options["device_map"] = {"": _place(device)}
             options["quantization_config"] = packed.config
+        if shard is not None:
+            options |= shard.arguments(shape, config)
         kind = _model_class(shape)
         model, report = kind.from_pretrained(
             config.model,
@@ -143,6 +163,8 @@ def _load_checkpoint(
             config.model, report, "its config.json and its safetensors files do not belong together"
         )
         parameters = model.num_parameters()
+        if shard is not None:
+            shard.settle(model)
         if packed is None:
             model = model.to(device)
         else:
@@ -207,10 +229,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def hardware(device: torch.device) -> str:
+def hardware(device: torch.device, devices: int = 1) -> str:
     """What computes: a GPU's name, or a processor's kind and the instructions that torch uses."""
     if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
+        name = str(torch.cuda.get_device_name(device))
+        return name if devices == 1 else f"{devices} × {name}"
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 

@@ -29,6 +29,7 @@ from transformers.generation.continuous_batching import (
 )
 from transformers.generation.continuous_batching import (
     continuous_api,
+    distributed,
     input_outputs,
     model_runner,
     requests,
@@ -41,6 +42,7 @@ from worker.engine.transformers import attention, paged_attention, sampler
 from worker.engine.transformers.logprobs import record_logprobs
 from worker.engine.transformers.lora import Adapters
 from worker.engine.transformers.memory import KvShape, Limits, is_out_of_memory
+from worker.engine.transformers.parallel.team import Alone
 from worker.engine.transformers.projections import Projections
 from worker.engine.transformers.runner import GraphRunner, Runner, TableInputs
 from worker.engine.transformers.sharing import share_apart
@@ -121,6 +123,18 @@ def kv_shape(model: Any, *, masks: bool) -> KvShape:
     )
 
 
+def bare_cache(model: Any, limits: Limits) -> Any:
+    """A cache as a PagedManager of these limits has, for whoever is told what to do with it."""
+    return pages.PagedAttentionCache(
+        config=model.config.get_text_config(),
+        continuous_batching_config=_config(limits, model.device.type, tabled=False, graphs=False),
+        device=model.device,
+        distributed_helper=distributed.DistributedHelper(None, None),
+        dtype=model.dtype,
+        model_supports_logits_to_keep=model._supports_logits_to_keep(),  # noqa: SLF001
+    )
+
+
 class PagedSequence(requests.RequestState):
     """A continuation as the manager sees it."""
 
@@ -160,6 +174,7 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         progress: Progress,
         token_text: Callable[[int], str],
         turns: Turns,
+        team: Alone,
         *,
         attention: str | None,
         adapters: Adapters,
@@ -171,11 +186,13 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         self._attention = attention
         self._adapters = adapters
         self._tabled = attention == paged_attention.NAME
+        self._team = team
+        alone = team.size == 1
         super().__init__(
             model=model,
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
             continuous_batching_config=_config(
-                limits, model.device.type, tabled=self._tabled, graphs=capturable(model)
+                limits, model.device.type, tabled=self._tabled, graphs=alone and capturable(model)
             ),
         )
         if self._tabled:  # transformers lists pages for flash attention's kernels only
@@ -186,13 +203,15 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         self.output_router.output_queue = events
         with torch.no_grad():
             self.warmup()
-        cache = self.batch_processor.cache
-        self.kv_tokens = int(cache.num_blocks * limits.page_size)
-        self.longest = int(model_runner.infer_max_single_request_tokens(cache))
+        pool = self.batch_processor.cache
+        team.check_cache(pool)
+        self.kv_tokens = int(pool.num_blocks * limits.page_size)
+        self.longest = int(model_runner.infer_max_single_request_tokens(pool))
         if self._tabled:  # the pool is rounded up; a sequence's row in the table is not
             self.longest = min(self.longest, limits.longest_in_pages * limits.page_size)
         self.capacity = int(self.continuous_batching_config.max_requests_per_batch)
-        self._projections = Projections(model, self.capacity)
+        # Of a shard the weights are not plain, and what goes around its projections must stay.
+        self._projections = Projections(model, self.capacity) if alone else None
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
         if self._attention is not None:
@@ -220,7 +239,9 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         self._wake_up_loop.set()
         self.stop(block=True, hard_stop=True)
         with self._turns.take():
-            self._projections.remove()
+            if self._projections is not None:
+                self._projections.remove()
+            self._team.drop_cache()
             self.destroy()
             if original is not None:
                 self.model.set_attn_implementation(original)
@@ -239,7 +260,9 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
             )
             processor.model_runner.inputs_and_outputs = processor.inputs_and_outputs
         kind = GraphRunner if self._tabled else Runner
-        processor.model_runner = kind(processor.model_runner, self._choose, self._adapters)
+        processor.model_runner = kind(
+            processor.model_runner, self._choose, self._adapters, self._team
+        )
         if self._adapters.digests:
             share_apart(processor, self._adapters)
         return processor

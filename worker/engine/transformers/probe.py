@@ -62,7 +62,8 @@ def expected(loaded: LoadedModel) -> Expected:
     places: list[torch.Tensor] = []
     for _ in range(2):
         row = torch.tensor([[*ids, *(int(one.argmax()) for one in places)]], device=loaded.device)
-        with torch.inference_mode():
-            logits = model(input_ids=row, use_cache=False).logits[0, -1]
+        keywords = {"input_ids": row, "use_cache": False}
+        with loaded.team.together(model, "model", keywords), torch.inference_mode():
+            logits = model(**keywords).logits[0, -1]
         places.append(logits.float().log_softmax(dim=-1).cpu())
     return Expected(tuple(ids), tuple(places))

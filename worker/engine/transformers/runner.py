@@ -21,6 +21,7 @@ from transformers.generation.continuous_batching.utils import stream_context
 
 from worker.engine.transformers import steps
 from worker.engine.transformers.lora import Adapters
+from worker.engine.transformers.parallel.team import Alone
 
 #: Chooses the next token of each request: logits `[requests, vocabulary]` float32 -> `[requests]`.
 Choose = Callable[[Tensor, Sequence[Any]], Tensor]
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 class Runner(model_runner.ModelRunner):
     """transformers' runner, whose tokens we choose."""
 
-    def __init__(self, base: Any, choose: Choose, adapters: Adapters) -> None:
+    def __init__(self, base: Any, choose: Choose, adapters: Adapters, team: Alone) -> None:
         """Takes the place of `base`."""
         super().__init__(
             logit_processor=base.logit_processor,
@@ -43,6 +44,7 @@ class Runner(model_runner.ModelRunner):
         )
         self._choose = choose
         self._adapters = adapters
+        self._team = team
         #: Of the last step: `[requests or more, vocabulary]` float32.
         self._logits = torch.empty(0)
 
@@ -78,7 +80,8 @@ class Runner(model_runner.ModelRunner):
 
     def _last_logits(self, model: Any, batch_data: dict[str, Any]) -> Tensor:
         """`[requests, vocabulary]`, of the places that a token follows."""
-        logits: Tensor = model(**batch_data).logits[0]
+        with self._team.together(model, "model", batch_data, self.cache):
+            logits: Tensor = model(**batch_data).logits[0]
         return logits if "logits_to_keep" in batch_data else logits[batch_data["logits_indices"]]
 
     def _keep(self, logits: Tensor) -> None:
@@ -90,8 +93,8 @@ class GraphRunner(Runner):
 
     use_cuda_graph_decode: bool
 
-    def __init__(self, base: Any, choose: Choose, adapters: Adapters) -> None:
-        super().__init__(base, choose, adapters)
+    def __init__(self, base: Any, choose: Choose, adapters: Adapters, team: Alone) -> None:
+        super().__init__(base, choose, adapters, team)
         self._only_ongoing = False
         self._warming = False
         self._table: Tensor | None = None

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 from db.errors import EngineError, ModelLoadError
 from worker.engine.shared.adapter_files import bad_adapter
+from worker.engine.shared.guard import Guard
 from worker.engine.vllm_engine import loading
 from worker.engine.vllm_engine.adapters import lora_requests
-from worker.engine.vllm_engine.guard import Guard
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""The guard, with plain processes in the place of vLLM's."""
+"""The guard, with plain processes in the place of an engine's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from worker.engine.vllm_engine import guard
+from worker.engine.shared import guard
 
 ROOT = Path(__file__).parents[3]
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 #: their numbers and then waits for its input to end, or closes the guard.
 WORKER = """
 import subprocess, sys
-from worker.engine.vllm_engine.guard import Guard
+from worker.engine.shared.guard import Guard
 guard = Guard()
 guard.watch()
 nap = "import time; time.sleep(600)"

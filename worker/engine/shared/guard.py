@@ -1,9 +1,10 @@
-"""No process of vLLM's outlives the worker, however that dies.
+"""No process of an engine's outlives the worker, however that dies.
 
-vLLM's engine process notices nothing when the process that started it is killed: it would keep
-the device's memory for ever. So a small process of ours (this file, run by itself) holds the read
-end of a pipe from the worker. While vLLM starts it looks which processes come up; when the pipe
-ends it kills those that are left. The kernel ends the pipe whatever becomes of the worker.
+vLLM's engine process notices nothing when the process that started it is killed, and a process
+that shares a model notices nothing while it waits for its GPU: they would keep the device's
+memory for ever. So a small process of ours (this file, run by itself) holds the read end of a pipe
+from the worker. While the engine starts it looks which processes come up; when the pipe ends it
+kills those that are left. The kernel ends the pipe whatever becomes of the worker.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ class Guard:
 
     def __init__(self) -> None:
         """Start the guard: only processes that come up after it are its own."""
-        # multiprocessing's, for the whole worker: it leaves by itself, with its last user.
+        # multiprocessing's, for the whole worker: it leaves by itself, with its last user. Clocks
+        # are coarse, so that it may seem no older than the guard.
         resource_tracker.ensure_running()
+        tracker = getattr(resource_tracker._resource_tracker, "_pid", None)  # noqa: SLF001
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
-            [sys.executable, "-I", __file__, str(os.getpid())],
+            [sys.executable, "-I", __file__, str(os.getpid()), str(tracker)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -76,6 +79,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     worker, born = int(sys.argv[1]), psutil.Process().create_time()
     known: set[psutil.Process] = set()
+    spared = {os.getpid(), *(int(pid) for pid in sys.argv[2:] if pid.isdigit())}
     watching = False
     _looked()
     while True:
@@ -85,7 +89,7 @@ def main() -> None:
             if not word:
                 break
             watching = word == _WATCH
-        known |= _descendants(worker, born)
+        known |= _descendants(worker, born, spared)
         if heard:
             _looked()
     for process in known:
@@ -99,13 +103,13 @@ def _looked() -> None:
         os.write(sys.stdout.fileno(), b".")
 
 
-def _descendants(worker: int, born: float) -> set[psutil.Process]:
+def _descendants(worker: int, born: float, spared: set[int]) -> set[psutil.Process]:
     """The worker's processes that are younger than the guard."""
     found = set()
     with contextlib.suppress(psutil.Error):
         for process in psutil.Process(worker).children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if process.pid != os.getpid() and process.create_time() >= born:
+                if process.pid not in spared and process.create_time() >= born:
                     found.add(process)
     return found
 

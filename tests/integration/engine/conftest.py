@@ -1,0 +1,1 @@
+from tests.support.checkpoints import checkpoint  # noqa: F401
