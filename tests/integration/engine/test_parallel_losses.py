@@ -161,7 +161,7 @@ def test_given_a_follower_that_cant_load_when_started_then_its_reason_is_told(
     good = config(checkpoint("llama-biased"))
     made = team.Team(replace(good, **other), start.devices_of(good))
     with pytest.raises(ModelLoadError) as failure:
-        made.unless_broken(lambda: load(good, made.gather()))
+        made.unless_broken(lambda: load(good, shard=made.gather()))
     made.close()
     assert failure.value.message == message
     assert followers() == []
