@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -69,17 +68,9 @@ def test_given_packed_weights_when_run_then_a_replay_packs_them_too(
     asked = mill.prompts(["Hello there"])
     packing = {"PROMPTMILL_ENGINE_OPTIONS": '{"quantization": "bnb-4bit"}'}
     command = ("run", asked, "--model", str(folder), "--dtype", "float32", "--json")
-    packed = json.loads(mill.run(*command, env=packing).stdout)
-    plain = json.loads(mill.run(*command).stdout)
-    assert packed["id"] != plain["id"], "another way of computing is another batch"
-    for batch, dtype, env in (
-        (packed["id"], "float32, bnb-4bit", {}),
-        (plain["id"], "float32", packing),
-    ):
-        made = mill.job(batch, 1).provenance
-        assert made is not None
-        assert made.dtype == dtype
-        done = mill.run("replay", f"{batch}-1", "--json", env=env)
-        told = json.loads(done.stdout)
-        assert (told["same"], told["changed"]) == (True, [])
-    shutil.rmtree(folder)
+    batch = json.loads(mill.run(*command, env=packing).stdout)["id"]
+    made = mill.job(batch, 1).provenance
+    assert made is not None
+    assert made.dtype == "float32, bnb-4bit"
+    told = mill.json("replay", f"{batch}-1")
+    assert (told["same"], told["changed"]) == (True, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 
 from db.errors import UsageError
 from db.modes import Mode
-from db.records import Job
+from db.records import Job, Provenance
 from db.states import JobState
-from producer.replaying import differences, replay
+from producer.replaying import _environment, differences, replay
 
 
 def sample(text: str, reason: str = "stop") -> dict[str, str]:
@@ -46,3 +47,47 @@ def test_given_a_job_without_a_text_when_replayed_then_the_reason_is_told(mode: 
     job = Job(**{**values, "id": "b-1", "mode": mode, "state": JobState.SUCCEEDED})
     with pytest.raises(UsageError, match=f"b-1 is of mode {mode}: only generated text"):
         replay(job)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "now", "dtype_then", "options_then"),
+    [
+        ("float32", {}, "float32", ""),
+        ("float32", {"quantization": "bnb-8bit"}, "float32", ""),
+        ("bfloat16, bnb-4bit", {}, "bfloat16", {"quantization": "bnb-4bit"}),
+        (
+            "bfloat16, bnb-4bit",
+            {"quantization": "bnb-8bit", "batching": "static"},
+            "bfloat16",
+            {"quantization": "bnb-4bit", "batching": "static"},
+        ),
+        # A checkpoint that has its weights packed.
+        ("bfloat16, gptq", {}, "bfloat16", ""),
+        ("bfloat16, bnb", {"attention": "sdpa"}, "bfloat16", {"attention": "sdpa"}),
+    ],
+)
+def test_given_how_weights_were_packed_when_replayed_then_they_are_packed_so_again(
+    dtype: str,
+    now: dict[str, str],
+    dtype_then: str,
+    options_then: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PROMPTMILL_ENGINE_OPTIONS", json.dumps(now))
+    made = Provenance(
+        model="m",
+        revision=None,
+        weights=None,
+        tokenizer=None,
+        adapter=None,
+        engine="transformers",
+        engine_version="1",
+        backend=None,
+        dtype=dtype,
+        device="cpu",
+        hardware=None,
+    )
+    asked = _environment(made, None)
+    told = asked["PROMPTMILL_ENGINE_OPTIONS"]
+    assert asked["PROMPTMILL_DTYPE"] == dtype_then
+    assert (json.loads(told) if told else "") == options_then
