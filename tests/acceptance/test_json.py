@@ -27,8 +27,8 @@ JOB_KEYS = {
 }  # fmt: skip
 WORKER_KEYS = {
     "name", "host", "pid", "queue", "engine", "model", "revision", "device", "dtype",
-    "parameters", "kv_tokens", "capacity", "adapters", "in_flight", "jobs", "tokens", "tokens_per_second",
-    "started_at", "heartbeat_at", "silent_for",
+    "parameters", "kv_tokens", "capacity", "adapters", "in_flight", "jobs", "tokens",
+    "tokens_per_second", "started_at", "heartbeat_at", "silent_for",
 }  # fmt: skip
 RESULT_KEYS = {
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
