@@ -27,14 +27,14 @@ JOB_KEYS = {
 }  # fmt: skip
 WORKER_KEYS = {
     "name", "host", "pid", "queue", "engine", "model", "revision", "device", "dtype",
-    "parameters", "kv_tokens", "capacity", "in_flight", "jobs", "tokens", "tokens_per_second",
-    "started_at", "heartbeat_at", "silent_for",
+    "parameters", "kv_tokens", "capacity", "adapters", "in_flight", "jobs", "tokens",
+    "tokens_per_second", "started_at", "heartbeat_at", "silent_for",
 }  # fmt: skip
 RESULT_KEYS = {
     "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
-    "completion_tokens", "model", "revision", "weights", "tokenizer", "engine", "engine_version",
-    "backend", "dtype", "device", "hardware", "worker", "seed", "params", "attempts",
-    "started_at", "finished_at", "seconds", "error",
+    "completion_tokens", "model", "revision", "weights", "tokenizer", "adapter", "engine",
+    "engine_version", "backend", "dtype", "device", "hardware", "worker", "seed", "params",
+    "attempts", "started_at", "finished_at", "seconds", "error",
 }  # fmt: skip
 
 #: Commands that print no JSON: they run for ever, or print a script.

@@ -5,6 +5,8 @@ Where vLLM is not installed all of this is skipped; docs/engines.md says how to 
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import signal
 import subprocess
@@ -105,6 +107,62 @@ def test_given_many_prompts_when_greedy_then_tokens_and_logprobs_are_the_models_
         row = expected[len(ids) - 1 + at]
         assert one.logprob == pytest.approx(row[one.token_id].item(), abs=1e-3)
         assert [token for _, token, _ in one.top] == row.topk(3).indices.tolist()
+
+
+def by_hand(model: Any, folder: Path, seed: int) -> Any:
+    """Write an adapter as PEFT would, and give a model that has it in its weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(seed)
+    merged, tensors = copy.deepcopy(model), {}
+    for path, layer in merged.named_modules():
+        if path.endswith(("q_proj", "v_proj")):
+            down, up = torch.randn(4, layer.in_features), torch.randn(layer.out_features, 4)
+            layer.weight.data += 2 * (up * 0.2) @ (down * 0.2)
+            tensors[f"base_model.model.{path}.lora_A.weight"] = down * 0.2
+            tensors[f"base_model.model.{path}.lora_B.weight"] = up * 0.2
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return merged
+
+
+def test_given_a_mixed_batch_of_adapters_when_greedy_then_each_has_its_own_and_the_rest_none(
+    checkpoint: Checkpoint,  # noqa: F811
+    plain: tuple[Any, Any],
+    tmp_path: Path,
+) -> None:
+    model, tokenizer = plain
+    models = {
+        None: model,
+        "fin": by_hand(model, tmp_path / "fin", 1),
+        "law": by_hand(model, tmp_path / "law", 2),
+    }
+    adapters = {name: str(tmp_path / name) for name in ("fin", "law")}
+    config = EngineConfig(
+        str(checkpoint("gemma3-wide")),
+        dtype="float32",
+        max_concurrency=4,
+        options={"kv_memory": "0.1"},
+        adapters=adapters,
+    )
+    engine = create("vllm", config)
+    assert list(engine.start().adapters) == ["fin", "law"]
+    wanted = [
+        request(f"{name}/{length}", PROMPT[:length], adapter=name, logprobs=True)
+        for length in (12, 40)
+        for name in models
+    ]
+    answers = completed(engine, wanted)
+    (unknown,) = outcomes(engine, [request("x", PROMPT, adapter="tax")]).values()
+    engine.close()
+    for one in wanted:
+        expected = greedy((models[one.params.adapter], tokenizer), one.prompt or "", 8)
+        assert token_ids(answers[one.id]) == expected, one.id
+    assert isinstance(unknown, Failed)
+    assert unknown.code == "unknown_adapter"
 
 
 def test_given_a_repetition_penalty_when_greedy_then_tokens_equal_generate(
