@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from tests.support.collector import completed, outcomes, request
+from tests.support.gpu import skip_without
 from tests.support.parrots import CHAT, TIME, WEATHER, Style, build_parrot
 from worker.engine.protocol import Engine, EngineConfig, Failed, Request, Sample
 from worker.engine.registry import create
 
-SORTS = ("continuous", "static", "assisted", "keras", "vllm")
+SORTS = ("continuous", "static", "assisted", "cuda", "keras", "vllm")
 
 TOOLS = [WEATHER, TIME]
 
@@ -46,6 +47,8 @@ def config(sort: str, folder: Path) -> EngineConfig:
         options = {"kv_memory": "0.1", "enforce_eager": "on"}
         return EngineConfig(str(folder), dtype="float32", max_concurrency=4, options=options)
     options = {"batching": sort} if sort in ("continuous", "static") else {}
+    if sort == "cuda":
+        return EngineConfig(str(folder), "cuda", "float32", max_concurrency=4)
     if sort == "assisted":  # every draft is right
         options = {"assistant": str(folder)}
     return EngineConfig(str(folder), "cpu", "float32", max_concurrency=4, options=options)
@@ -57,6 +60,7 @@ def started(
 ) -> Iterator[Started]:
     """(style, what it says, what else its prompt has) -> an engine with that parrot."""
     sort: str = request.param
+    skip_without(sort)
     library = {"keras": "keras_hub", "vllm": "vllm"}.get(sort, "torch")
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed here")

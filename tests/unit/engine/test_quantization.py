@@ -15,6 +15,7 @@ import torch
 from db.errors import ModelLoadError, SettingsError
 from db.sampling import SamplingParams
 from tests.support.checkpoints import Checkpoint
+from tests.support.gpu import skip_without
 from worker.engine.protocol import Completed, EngineConfig, EngineInfo, Outcome, Request
 from worker.engine.transformers import loading, paged, quantization
 from worker.engine.transformers.engine import TransformersEngine
@@ -56,21 +57,21 @@ def packed(folder: Path, into: Path, bits: int) -> Path:
 
 
 def texts(
-    model: Path, dtype: str = "float32", **options: str
+    model: Path, dtype: str = "float32", device: str = "cpu", **options: str
 ) -> tuple[EngineInfo, list[str], list[str]]:
     """What was loaded; what the engine writes, and what `generate` of the same model does."""
-    engine = TransformersEngine(EngineConfig(str(model), "cpu", dtype, options=options))
+    engine = TransformersEngine(EngineConfig(str(model), device, dtype, options=options))
     info = engine.start()
     try:
         written = [_written(engine, prompt) for prompt in PROMPTS]
     finally:
         engine.close()
     loaded = loading.load(
-        EngineConfig(str(model), "cpu", dtype), options.get("quantization", "none")
+        EngineConfig(str(model), device, dtype), options.get("quantization", "none")
     )
     plain = []
     for prompt in PROMPTS:
-        ids = torch.tensor([loaded.tokenizer(prompt)["input_ids"]])
+        ids = torch.tensor([loaded.tokenizer(prompt)["input_ids"]], device=loaded.device)
         found = loaded.model.generate(input_ids=ids, max_new_tokens=12, do_sample=False)
         own = found[0][1 if loaded.encoder_decoder else ids.shape[1] :]
         plain.append(loaded.tokenizer.decode(own, skip_special_tokens=True))
@@ -103,6 +104,17 @@ def test_given_an_option_when_loaded_then_it_writes_what_the_packed_model_writes
     assert len(info.dtype) <= 20
     assert info.backend == "continuous, packed attention"
     assert info.parameters == loading.load(EngineConfig(str(folder), "cpu")).parameters
+
+
+@pytest.mark.usefixtures("bitsandbytes")
+@pytest.mark.parametrize("how", ["bnb-4bit", "bnb-8bit"])
+def test_given_a_gpu_and_an_option_when_loaded_then_it_writes_what_the_packed_model_writes(
+    how: str, folder: Path
+) -> None:
+    skip_without("cuda")
+    info, written, plain = texts(folder, "bfloat16", "cuda", quantization=how)
+    assert written == plain
+    assert (info.dtype, info.backend) == (f"bfloat16, {how}", "continuous, packed attention")
 
 
 @pytest.mark.usefixtures("bitsandbytes")
