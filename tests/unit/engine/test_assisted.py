@@ -24,8 +24,8 @@ from worker.engine.protocol import Cancelled, Completed, Embedded, EngineConfig,
 from worker.engine.shared.backend import Progress
 from worker.engine.shared.continuation import Continuation
 from worker.engine.shared.rows import Row
-from worker.engine.transformers import cached, drafting
-from worker.engine.transformers.assistance import OPTIONS
+from worker.engine.transformers.assisted import cached, drafting
+from worker.engine.transformers.assisted.options import OPTIONS
 from worker.engine.transformers.engine import TransformersEngine
 
 PROMPT = "One, two, three, one, two, three, one, two,"

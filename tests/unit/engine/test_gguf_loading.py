@@ -258,7 +258,8 @@ def test_given_no_package_when_loaded_then_the_extra_is_named(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "worker.engine.transformers.gguf.find_spec", lambda name: None if name == "gguf" else name
+        "worker.engine.transformers.gguf.loading.find_spec",
+        lambda name: None if name == "gguf" else name,
     )
     assert "pip install 'promptmill[gguf]'" in refusal(file)
 
@@ -283,7 +284,7 @@ def test_given_another_engine_when_loaded_then_it_says_that_it_reads_none(
 def test_given_a_large_vocabulary_when_loaded_then_it_is_stepped_over(
     llm: Path, tmp_path: Path
 ) -> None:
-    from worker.engine.transformers.gguf_reading import quick_reader
+    from worker.engine.transformers.gguf.reading import quick_reader
 
     gguf = sys.modules["gguf"]
     words = [f"w{at}" for at in range(5000)]

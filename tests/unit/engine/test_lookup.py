@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from worker.engine.transformers.lookup import Lookup
+from worker.engine.transformers.assisted.lookup import Lookup
 
 
 def looked_up(token_ids: Sequence[int], count: int) -> list[int]:

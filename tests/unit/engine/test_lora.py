@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.engine.transformers.lora import Adapters, Addition
+from worker.engine.transformers.adapters.lora import Adapters, Addition
+from worker.engine.transformers.adapters.sharing import told
 from worker.engine.transformers.projections import Projections
-from worker.engine.transformers.sharing import told
 
 
 class Model(torch.nn.Module):

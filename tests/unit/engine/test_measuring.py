@@ -26,11 +26,11 @@ from worker.engine.protocol import (
     Scored,
     ScoreRequest,
 )
-from worker.engine.transformers.body import Body
 from worker.engine.transformers.engine import TransformersEngine
 from worker.engine.transformers.loading import load
-from worker.engine.transformers.measurement import Measuring, pick
-from worker.engine.transformers.measurer import Measurer
+from worker.engine.transformers.measuring.body import Body
+from worker.engine.transformers.measuring.measurement import Measuring, pick
+from worker.engine.transformers.measuring.measurer import Measurer
 
 #: Of every length, so that a batch is padded.
 TEXTS = [

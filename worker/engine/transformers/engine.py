@@ -21,12 +21,13 @@ from worker.engine.shared.answering import AnsweringEngine, Started
 from worker.engine.shared.backend import Backend, traits, why_not_continuous
 from worker.engine.shared.guide import Guides
 from worker.engine.shared.prompt import Prompter
-from worker.engine.transformers import assistance, quantization
-from worker.engine.transformers.adapter_loading import with_adapters
-from worker.engine.transformers.assisted import AssistedBackend
+from worker.engine.transformers import quantization
+from worker.engine.transformers.adapters.loading import with_adapters
+from worker.engine.transformers.assisted import options as assistance
+from worker.engine.transformers.assisted.backend import AssistedBackend
 from worker.engine.transformers.continuous import ContinuousBackend, PagingUnsupported
 from worker.engine.transformers.loading import LoadedModel, hardware
-from worker.engine.transformers.measurer import Measurer
+from worker.engine.transformers.measuring.measurer import Measurer
 from worker.engine.transformers.parallel.start import load_on_devices
 from worker.engine.transformers.parallel.team import Alone
 from worker.engine.transformers.static import StaticBackend

@@ -35,8 +35,9 @@ from worker.engine.shared.metadata import (
     why_not_loaded,
 )
 from worker.engine.shared.weight_files import check_weights
-from worker.engine.transformers import gguf, quantization
-from worker.engine.transformers.lora import Adapters
+from worker.engine.transformers import quantization
+from worker.engine.transformers.adapters.lora import Adapters
+from worker.engine.transformers.gguf import loading as gguf
 from worker.engine.transformers.memory import is_out_of_memory
 from worker.engine.transformers.parallel.plan import Shard
 from worker.engine.transformers.parallel.team import Alone

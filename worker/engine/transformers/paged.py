@@ -39,13 +39,13 @@ from db.errors import ModelLoadError
 from worker.engine.shared.backend import Progress
 from worker.engine.shared.continuation import Continuation, look_ahead
 from worker.engine.transformers import attention, paged_attention, sampler
+from worker.engine.transformers.adapters.lora import Adapters
+from worker.engine.transformers.adapters.sharing import share_apart
 from worker.engine.transformers.logprobs import record_logprobs
-from worker.engine.transformers.lora import Adapters
 from worker.engine.transformers.memory import KvShape, Limits, is_out_of_memory
 from worker.engine.transformers.parallel.team import Alone
 from worker.engine.transformers.projections import Projections
 from worker.engine.transformers.runner import GraphRunner, Runner, TableInputs
-from worker.engine.transformers.sharing import share_apart
 from worker.engine.transformers.turns import Turns
 
 #: What this file reaches into, and which release it was written against.

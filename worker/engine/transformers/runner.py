@@ -20,7 +20,7 @@ from transformers.generation.continuous_batching.input_outputs import Continuous
 from transformers.generation.continuous_batching.utils import stream_context
 
 from worker.engine.transformers import steps
-from worker.engine.transformers.lora import Adapters
+from worker.engine.transformers.adapters.lora import Adapters
 from worker.engine.transformers.parallel.team import Alone
 
 #: Chooses the next token of each request: logits `[requests, vocabulary]` float32 -> `[requests]`.

@@ -20,8 +20,8 @@ import torch
 from db.errors import PromptmillError
 from worker.engine.shared.metadata import one_line
 from worker.engine.transformers import memory, paged
-from worker.engine.transformers.body import Body
 from worker.engine.transformers.loading import LoadedModel, load
+from worker.engine.transformers.measuring.body import Body
 from worker.engine.transformers.parallel import group, messages
 from worker.engine.transformers.parallel.plan import Shard
 from worker.engine.transformers.steps import Step

@@ -20,8 +20,8 @@ from transformers.pytorch_utils import Conv1D
 from db.errors import ModelLoadError
 from worker.engine.shared.adapter_files import WEIGHTS, AdapterFiles, bad_adapter, read_adapters
 from worker.engine.shared.metadata import one_line
+from worker.engine.transformers.adapters.lora import Adapters, Addition
 from worker.engine.transformers.loading import LoadedModel
-from worker.engine.transformers.lora import Adapters, Addition
 
 #: As PEFT names the two matrices of a layer.
 _MATRIX = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")

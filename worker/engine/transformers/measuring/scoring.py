@@ -12,8 +12,8 @@ from torch import Tensor
 
 from db.modes import EmbedParams
 from worker.engine.protocol import Embedded, Failed, Scored, ScoreRequest, TokenLogprob
-from worker.engine.transformers.body import Body
-from worker.engine.transformers.measurement import Measuring
+from worker.engine.transformers.measuring.body import Body
+from worker.engine.transformers.measuring.measurement import Measuring
 
 TokenText = Callable[[int], str]
 

@@ -18,10 +18,11 @@ from worker.engine.shared.apart import apart
 from worker.engine.shared.backend import Progress
 from worker.engine.shared.prompt import Prompter
 from worker.engine.telling import tell
-from worker.engine.transformers import memory, scoring
-from worker.engine.transformers.body import Body
+from worker.engine.transformers import memory
 from worker.engine.transformers.loading import LoadedModel
-from worker.engine.transformers.measurement import Measurable, Measuring, pick
+from worker.engine.transformers.measuring import scoring
+from worker.engine.transformers.measuring.body import Body
+from worker.engine.transformers.measuring.measurement import Measurable, Measuring, pick
 
 #: A pass of fewer tokens is not worth halving.
 _FLOOR = 16

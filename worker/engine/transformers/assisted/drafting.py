@@ -16,8 +16,8 @@ import torch
 from worker.engine.shared.continuation import Continuation
 from worker.engine.shared.rows import NOT_FINITE, Row
 from worker.engine.transformers import sampler
-from worker.engine.transformers.cached import CachedModel
-from worker.engine.transformers.lookup import Lookup
+from worker.engine.transformers.assisted.cached import CachedModel
+from worker.engine.transformers.assisted.lookup import Lookup
 
 #: Tokens of a draft model's first draft, and of its longest: transformers' own habits.
 FIRST, LONGEST = 5, 20

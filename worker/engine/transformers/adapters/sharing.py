@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from worker.engine.transformers.lora import Adapters
+from worker.engine.transformers.adapters.lora import Adapters
 
 #: More tokens than any vocabulary has; a token is told in 31 bits and a sign.
 _TOKENS = 2**20

@@ -33,8 +33,8 @@ from db.gguf import (
 )
 from worker.engine.protocol import EngineConfig
 from worker.engine.shared.metadata import LOAD_ERRORS, check_tokenizer, one_line
-from worker.engine.transformers.gguf_gaps import check_all_read, fill_config, scale_rope
-from worker.engine.transformers.gguf_reading import quick_reader
+from worker.engine.transformers.gguf.gaps import check_all_read, fill_config, scale_rope
+from worker.engine.transformers.gguf.reading import quick_reader
 
 #: A file's name where transformers looks for it.
 _NAME = "model.gguf"

@@ -10,8 +10,8 @@ from typing import Any
 from db.errors import ModelLoadError, SettingsError
 from worker.engine.options import whole
 from worker.engine.protocol import EngineConfig
-from worker.engine.transformers.cached import CachedModel, trial
-from worker.engine.transformers.drafting import Drafter, LookupDrafter, ModelDrafter
+from worker.engine.transformers.assisted.cached import CachedModel, trial
+from worker.engine.transformers.assisted.drafting import Drafter, LookupDrafter, ModelDrafter
 from worker.engine.transformers.loading import LoadedModel, load
 
 #: Engine options that ask for it.

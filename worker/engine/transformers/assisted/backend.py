@@ -27,8 +27,8 @@ from worker.engine.shared.continuation import Continuation, look_ahead
 from worker.engine.shared.padded import PaddedBackend
 from worker.engine.shared.rows import Row
 from worker.engine.transformers import memory, sampler
-from worker.engine.transformers.cached import CachedModel
-from worker.engine.transformers.drafting import Drafter
+from worker.engine.transformers.assisted.cached import CachedModel
+from worker.engine.transformers.assisted.drafting import Drafter
 from worker.engine.transformers.loading import LoadedModel
 from worker.engine.transformers.logprobs import record_logprobs
 
