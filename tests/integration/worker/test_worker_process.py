@@ -86,7 +86,7 @@ def test_given_a_batch_when_a_worker_starts_then_it_says_so_finds_the_work_and_l
     batch = a_batch(database, 8, queue=queue, model=MODEL)
     with caplog.at_level(logging.INFO):
         process = workers_here.start(config)
-    assert f"ready: {MODEL} (0 parameters) on cpu" in caplog.text
+    assert f"ready: {MODEL} on cpu" in caplog.text
     eventually(lambda: batch_now(database, batch).finished, what="the batch is complete")
     with database.read() as connection:
         (shown,) = workers.alive(connection, within=60, queue=queue)
