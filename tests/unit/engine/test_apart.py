@@ -14,7 +14,7 @@ from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, request
 from worker.engine.protocol import EngineConfig
 from worker.engine.shared.apart import apart
-from worker.engine.transformers import engine as engine_module
+from worker.engine.transformers.parallel import start
 from worker.engine.transformers.continuous import ContinuousBackend
 from worker.engine.transformers.engine import TransformersEngine
 
@@ -78,7 +78,7 @@ def test_given_a_model_when_started_and_rebuilt_then_nobody_who_lives_on_has_com
 
         monkeypatch.setattr(owner, name, watching)
 
-    watched(engine_module, "load")
+    watched(start, "load")
     watched(ContinuousBackend, "_build")
     engine = TransformersEngine(EngineConfig(str(checkpoint("gpt2")), "cpu", "float32"))
     engine.start()
