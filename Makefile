@@ -37,8 +37,9 @@ demo: $(VENV)/.demo $(if $(MODEL),,$(WEIGHTS)/config.json) ## Generate text for 
 	@mkdir -p "$(dir $(OUTPUT))"
 	$(BIN)/promptmill run examples/prompts.jsonl --model "$(or $(MODEL),$(WEIGHTS))" --output "$(OUTPUT)" --table
 
+# The tests' tiny models gain nothing from threads of their own, and wait for each other's.
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(TESTS)
 
 test-faults: $(VENV)/.dev ## Kill and starve real processes; nothing may be lost or done twice
 	PROMPTMILL_TEST_FAULTS=$(FAULTS) $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal tests/faults --durations=10

@@ -14,9 +14,9 @@ from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, request
 from worker.engine.protocol import EngineConfig
 from worker.engine.shared.apart import apart
-from worker.engine.transformers.parallel import start
 from worker.engine.transformers.continuous import ContinuousBackend
 from worker.engine.transformers.engine import TransformersEngine
+from worker.engine.transformers.parallel import start
 
 #: Prints by how many threads the process grew: after a loop apart, after the same one here.
 _TEAMS = """
