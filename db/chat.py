@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def check_tool_choice(value: str | Mapping[str, Any] | None) -> None:
             return
     raise ValueError(
         f"parameter 'tool_choice' is one of {', '.join(_CHOICES)}, or "
-        '{"type": "function", "function": {"name": ...}}'
+        f'{{"type": "function", "function": {{"name": ...}}}}, not {reprlib.repr(value)}'
     )
 
 

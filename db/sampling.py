@@ -162,8 +162,8 @@ class SamplingParams(BaseModel):
             raise ValueError("retry_max_tokens goes with max_tokens: leave max_length out")
         if bound is not None and bound <= limit:
             raise ValueError(
-                f"retry_max_tokens ({bound}) is not above max_tokens ({limit}): raise it or leave "
-                "it out"
+                f"retry_max_tokens ({bound}) is not above max_tokens ({limit}"
+                f"{'' if self.max_tokens else ' where it is not given'}): raise it, or give less"
             )
         if self.retry_invalid is not None and self.structure is None:
             raise ValueError(

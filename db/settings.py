@@ -76,7 +76,9 @@ class Settings(BaseSettings):
     #: Tokens per forward pass at most; unset: the engine's default.
     max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
     #: Engine-specific options as JSON, such as {"latency": "0.1"} for `echo`.
-    engine_options: dict[str, str] = Field(default_factory=dict)
+    engine_options: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(
+        default_factory=dict
+    )
     #: LoRA adapters beside the model as JSON, name -> folder or hub id.
     adapters: dict[str, str] = Field(default_factory=dict)
 
@@ -181,7 +183,7 @@ def settings() -> Settings:
     except ValueError as error:  # pydantic-settings: a value that is not JSON where JSON is due
         field = re.search(r'field "(\w+)"', str(error))
         name = variable(field[1]) if field else PREFIX + "*"
-        raise SettingsError(f"{name}: is not valid JSON") from None
+        raise SettingsError(f'{name}: is not valid JSON: write it as {{"name": "value"}}') from None
 
 
 def redact(url: str) -> str:

@@ -50,6 +50,14 @@ def canonical_model(model: str) -> str:
             f"model {model[:60]!a}: not a model's name: give a hub id, as in "
             "openai-community/gpt2, or a local folder"
         )
+    here = _canonical_path(model)
+    if here is None:
+        _check_elsewhere(model)
+    return here or model
+
+
+def _canonical_path(model: str) -> str | None:
+    """Of a folder or a GGUF file of this machine; None: it is neither. Raises UsageError."""
     path = Path(model)
     try:
         if path.is_dir():
@@ -68,16 +76,24 @@ def canonical_model(model: str) -> str:
             )
     except OSError as error:
         raise UsageError(f"model {model}: {error.strerror}: let your user read it") from None
+    return None
+
+
+def _check_elsewhere(model: str) -> None:
+    """Raise UsageError unless it can be a model's name, or a path that the workers have."""
     if "://" in model:
         raise UsageError(f"model {model}: this is a URL: give the hub id alone, as in org/name")
     if model.startswith(("./", "../", "~")) or model in (".", ".."):
         raise UsageError(f"model {model}: no such folder: check the path or give a hub id")
+    if is_gguf(model) and not model.startswith("/") and hub_file(model) is None:
+        raise UsageError(
+            f"model {model}: no such file: check the path; a file of the hub is org/name:file.gguf"
+        )
     if not _PLAUSIBLE.fullmatch(model):
         raise UsageError(
             f"model {model}: neither a folder that exists nor a hub id: check the spelling, "
             "as in openai-community/gpt2"
         )
-    return model
 
 
 def find_model(model: str, environment: Mapping[str, str] = os.environ) -> Path | None:

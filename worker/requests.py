@@ -97,15 +97,17 @@ def to_outcome(
             tries=_tries(run, tries),
         )
     again = outcome.retriable and job.attempts + 1 < max_attempts
+    told = _tries(run, tries)
     return JobOutcome(
         chunk=run.claim.chunk,
         token=run.claim.token,
         batch=run.claim.batch,
         line=job.line,
         state=JobState.QUEUED if again else JobState.FAILED,
+        started_at=min(filter(None, (one.started_at for one in told)), default=None),
         error_code=outcome.code,
         error_message=storable(outcome.message),
-        tries=_tries(run, tries),
+        tries=told,
     )
 
 

@@ -117,10 +117,9 @@ def verdict(tries: Sequence[Tried]) -> Verdict:
         return Verdict(_whole(answered, chosen), _kept(tries, chosen))
     if isinstance(last.outcome, Failed):
         return Verdict(last.outcome, _kept(tries, []))
-    message = (
-        f"{_told(last)}, after {count_of(len(tries), 'answer')}: raise retry_invalid, or say "
-        "in the prompt what is wanted"
-    )
+    stops = "leave out stop, which may end it early, " if last.request.params.stop else ""
+    advice = f"{stops}raise retry_invalid, or say in the prompt what is wanted"
+    message = f"{_told(last)}, after {count_of(len(tries), 'answer')}: {advice}"
     kept = (*_kept(tries[:-1], []), Kept(last, INVALID_STRUCTURE, message))
     return Verdict(Failed(INVALID_STRUCTURE, message), kept)
 

@@ -80,7 +80,7 @@ def submit_options(function: F) -> F:
 
 _SUBMIT_OPTIONS = (
     click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE),
-    click.option("-m", "--model", help="Hub id or local folder. Default: PROMPTMILL_MODEL."),
+    click.option("-m", "--model", help="Hub id, folder or GGUF file. Default: PROMPTMILL_MODEL."),
     click.option(
         "--mode",
         type=click.Choice(["generate", "score", "embed"]),

@@ -79,6 +79,15 @@ def command(
         sys.exit(1)
 
 
+#: Engine options that change how fast texts come, or at what price, and no text.
+_SAME_TEXTS = frozenset(
+    {
+        *("api_key_file", "max_retries", "rpm", "timeout", "tpm"),
+        *("cpu_offload", "kv_memory", "kv_offload", "capacity", "latency"),
+    }
+)
+
+
 def _name(given: str | None, files: tuple[str, ...], how: str) -> str:
     """What makes the same command find its batch again."""
     # Not pathlib: globs and URLs are no paths, and only need to be the same the next time.
@@ -105,8 +114,12 @@ def _how(client: Client, given: dict[str, Any], adapters: dict[str, str]) -> str
     parts = (
         engine != "transformers" and engine,
         dtype != "auto" and dtype,
-        _packing(config),
         revision,
+        *(
+            f"{name}={value}"
+            for name, value in sorted(config.engine_options.items())
+            if name not in _SAME_TEXTS
+        ),
         *(f"{name}={place}" for name, place in sorted(adapters.items())),
     )
     return "".join(f" {part}" for part in parts if part)

@@ -13,7 +13,7 @@ from producer.commands.worker_options import worker_environment, worker_options
 
 @click.command("worker")
 @worker_options
-@click.option("-m", "--model", help="Hub id or local folder. Default: PROMPTMILL_MODEL.")
+@click.option("-m", "--model", help="Hub id, folder or GGUF file. Default: PROMPTMILL_MODEL.")
 @click.option(
     "--gpus", metavar="all|0,2", help="One worker process per GPU, or per tensor_parallel of them."
 )

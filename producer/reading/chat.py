@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 #: Text that a message may carry besides its role and content.
 _EXTRAS = ("name", "tool_call_id", "reasoning_content")
+
+#: As OpenAI has it.
+_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _KEYS = ("role", "content", "tool_calls", *_EXTRAS)
 
@@ -50,6 +54,15 @@ def check_tools(tools: object, limit: int) -> list[dict[str, Any]]:
             _function(tool)
         except Refusal as refusal:
             raise Refusal(f"tools[{position}]{refusal.reason}") from None
+    names = [tool["function"]["name"] for tool in tools]
+    for position, name in enumerate(names):
+        if not _FUNCTION_NAME.fullmatch(name):
+            raise Refusal(
+                f"tools[{position}] has the name {shown(name)}: use 1 to 64 letters, digits, _ "
+                "and -"
+            )
+        if name in names[:position]:
+            raise Refusal(f"tools[{position}] has the name {shown(name)}, as one before it")
     size = check_text(_json(tools), "'tools'")
     check_size(size, limit, "'tools'")
     return [dict(tool) for tool in tools]

@@ -352,3 +352,14 @@ def test_given_an_interrupted_download_when_judged_then_the_dangling_link_is_tol
     (problem,) = is_complete(tmp_path)
     assert "model.safetensors: points nowhere or is empty" in problem
     assert weights_bytes(tmp_path) == 0
+
+
+@pytest.mark.parametrize("name", ["nothere.gguf", "models/nothere.gguf"])
+def test_given_a_gguf_file_that_is_not_there_when_named_then_it_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="no such file: check the path; a file of the hub is"):
+        canonical_model(name)
+
+
+@pytest.mark.parametrize("name", ["/only/at/workers.gguf", "org/name:file.gguf"])
+def test_given_a_gguf_file_elsewhere_when_named_then_it_stays_as_it_is(name: str) -> None:
+    assert canonical_model(name) == name

@@ -324,6 +324,7 @@ def test_given_a_structure_that_never_holds_when_run_then_the_job_fails_and_may_
         assert mill.work_on(messages(database)[0]) is Ending.WRITTEN
         failed = job_now(database, batch, 1)
         assert (failed.state, failed.error_code) == (JobState.FAILED, "invalid_structure")
+        assert failed.started_at == failed.history[0].started_at is not None
         assert "no JSON at all" not in str(failed.error_message)
         assert "(it is no JSON), after 3 answers" in str(failed.error_message)
         assert (failed.attempts, failed.samples) == (1, [])

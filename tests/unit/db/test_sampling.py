@@ -143,7 +143,7 @@ def test_given_null_when_normalised_then_it_means_not_given() -> None:
         (
             {"retry_max_tokens": 100},
             {},
-            r"retry_max_tokens \(100\) is not above max_tokens \(128\)",
+            r"retry_max_tokens \(100\) is not above max_tokens \(128 where",
         ),
         ({"retry_max_tokens": 100}, {"max_tokens": 50}, None),
         ({"retry_max_tokens": 100}, {"max_tokens": 100}, "is not above"),

@@ -75,13 +75,22 @@ def test_given_a_bad_value_when_read_then_the_error_names_its_variable_in_one_li
     assert SECRET not in failure.value.message
 
 
+def test_given_numbers_among_the_options_when_read_then_they_are_texts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PROMPTMILL_ENGINE_OPTIONS", '{"prompt_lookup": 10, "latency": 0.5}')
+    assert settings().engine_options == {"prompt_lookup": "10", "latency": "0.5"}
+
+
 def test_given_options_that_are_no_json_when_read_then_the_error_names_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PROMPTMILL_ENGINE_OPTIONS", "latency=1")
     with pytest.raises(SettingsError) as failure:
         settings()
-    assert failure.value.message == "PROMPTMILL_ENGINE_OPTIONS: is not valid JSON"
+    assert failure.value.message == (
+        'PROMPTMILL_ENGINE_OPTIONS: is not valid JSON: write it as {"name": "value"}'
+    )
 
 
 def test_given_a_misspelt_setting_when_read_then_the_nearest_is_offered(

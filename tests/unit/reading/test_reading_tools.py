@@ -46,6 +46,12 @@ def test_given_a_choice_when_read_then_it_is_a_parameter(choice: Any) -> None:
         (chat(parallel_tool_calls=True), "has 'parallel_tool_calls' and no 'tools'"),
         (chat(tools=[WEATHER], tool_choice=NAMED), "names the function 'time', and 'tools' has"),
         (chat(tools=[WEATHER], tool_choice="sometimes"), "'tool_choice' is one of none, auto"),
+        (chat(tools=[WEATHER], tool_choice="sometimes"), "not 'sometimes'"),
+        (chat(tools=[WEATHER, WEATHER]), "tools[1] has the name 'weather', as one before it"),
+        (
+            chat(tools=[{"type": "function", "function": {"name": "a b"}}]),
+            "tools[0] has the name 'a b': use 1 to 64 letters",
+        ),
         (chat(tools=[WEATHER], tool_choice={"name": "x"}), "'tool_choice' is one of none, auto"),
         (chat(tools=[WEATHER, UNFOLLOWABLE], tool_choice="required"), "tools[1].function.param"),
         (chat(tools=[WEATHER], tool_choice="required", regex="x"), "can't have a structure"),
