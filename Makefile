@@ -48,6 +48,7 @@ ENGINE_TESTS := tests/contract tests/unit/engine/test_structured.py
 
 # Engines whose libraries don't go into one environment have one each: some gigabytes, and half an
 # hour on two cores. `promptmill[keras]` and vLLM's build for CPUs bring their own torch.
+test-engines: export PROMPTMILL_TEST_WHOLE = yes
 test-engines: $(VENV)/.dev .venv-serve/.made .venv-keras/.made .venv-vllm/.made ## Every engine with its real library, and real servers
 	PROMPTMILL_TEST_SERVE=$(CURDIR)/.venv-serve/bin/transformers \
 	PROMPTMILL_TEST_VLLM=$(CURDIR)/.venv-vllm/bin/python \

@@ -16,6 +16,7 @@ from tests.parity.test_parity import FILTERS, KERNEL, PROMPTS, sampled
 from tests.support import decode_reference
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, request
+from tests.support.matrix import of_matrix
 from tests.support.measured import embedding_of, measured, score_of
 from tests.support.tiny_adapters import build_adapters, merged, plain
 from tests.support.tiny_models import Kind
@@ -76,6 +77,10 @@ WAYS = [
 ]
 
 
+#: Those that `make test` runs.
+FEW = ("gemma3", "llama-chunked", "llama-tables", "llama-cuda", "gpt2-static", "llama-lookup")
+
+
 @dataclass(frozen=True)
 class Subject:
     """An engine with two adapters; engines and models that have but one, in their weights."""
@@ -97,7 +102,7 @@ class Subject:
         return [int(token) for token in output[0].tolist()[start:]]
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
+@pytest.fixture(scope="module", params=of_matrix(WAYS, *FEW), ids=lambda way: way.name)
 def subject(
     request: pytest.FixtureRequest,
     checkpoint: Checkpoint,

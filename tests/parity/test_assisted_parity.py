@@ -14,6 +14,7 @@ import transformers
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, request
 from tests.support.gpu import skip_without
+from tests.support.matrix import of_matrix
 from tests.support.tiny_models import CONTEXT_LENGTH, Kind
 from worker.engine.protocol import Completed, Engine, EngineConfig, Request
 from worker.engine.registry import create
@@ -67,7 +68,7 @@ class Pair:
         return engine._running.backend.tally
 
 
-@pytest.fixture(scope="module", params=SUBJECTS)
+@pytest.fixture(scope="module", params=of_matrix(SUBJECTS, "gemma3-cpu", "gemma3-cuda"))
 def subject(request: pytest.FixtureRequest) -> tuple[Any, str]:
     kind, _, device = request.param.partition("-")
     skip_without(device)
@@ -83,7 +84,7 @@ def plain(subject: tuple[Any, str], checkpoint: Checkpoint) -> Iterator[Engine]:
     engine.close()
 
 
-@pytest.fixture(scope="module", params=WAYS)
+@pytest.fixture(scope="module", params=of_matrix(WAYS, "lookup", "other"))
 def pair(
     request: pytest.FixtureRequest,
     subject: tuple[Any, str],

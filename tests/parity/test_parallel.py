@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.checkpoints import Checkpoint
 from tests.support.collector import completed, request
+from tests.support.matrix import of_matrix
 from tests.support.measured import embedding_of, measured, score_of
 from tests.support.tiny_models import Kind
 from worker.engine.protocol import (
@@ -79,7 +80,7 @@ class Pair:
     info: EngineInfo
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=str)
+@pytest.fixture(scope="module", params=of_matrix(WAYS, *map(str, WAYS[:2])), ids=str)
 def pair(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Iterator[Pair]:
     way: Way = request.param
     alone, shared = (_engine(way, checkpoint, processes) for processes in (1, way.processes))
