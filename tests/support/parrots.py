@@ -207,7 +207,7 @@ def build_parrot(
         n_embd=128,
         n_layer=1,
         n_head=4,
-        n_inner=64,
+        n_inner=512,  # four times the width: KerasHub knows no other
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
