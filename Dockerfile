@@ -47,13 +47,13 @@ FROM build AS build-worker-cpu
 ARG PIP_FLAGS=""
 ARG CPU_PIP_FLAGS=""
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install $PIP_FLAGS $CPU_PIP_FLAGS -c constraints.txt '.[worker]'
+    pip install $PIP_FLAGS $CPU_PIP_FLAGS -c constraints.txt '.[worker,gguf,quantized]'
 RUN --mount=from=wheel,source=/wheel,target=/wheel pip install --no-deps --force-reinstall /wheel/*
 
 FROM build AS build-worker-gpu
 ARG PIP_FLAGS=""
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install $PIP_FLAGS -c constraints.txt '.[worker]'
+    pip install $PIP_FLAGS -c constraints.txt '.[worker,gguf,quantized]'
 RUN --mount=from=wheel,source=/wheel,target=/wheel pip install --no-deps --force-reinstall /wheel/*
 
 FROM build AS build-worker-hosted

@@ -14,6 +14,8 @@ from decimal import Decimal, InvalidOperation, localcontext
 from functools import lru_cache
 from typing import Any, NoReturn
 
+from db.byte_validity import Check, byte_checker
+
 #: Formats that llguidance follows; it refuses any other.
 FORMATS = (
     *("date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"),
@@ -27,7 +29,7 @@ _REMEMBERED = 1024
 _UNICODE_ESCAPE = re.compile(r"(\\\\)|\\u(?:\{([0-9A-Fa-f]+)\}|([0-9A-Fa-f]{4}))")
 
 
-def json_checker(schema: str) -> Callable[[str], str | None]:
+def json_checker(schema: str) -> Check:
     """Why a text is no JSON of this schema (JSON); None: it is.
 
     The reason names a place in the schema and quotes nothing of the text. Raises ValueError where
@@ -160,10 +162,8 @@ def _of_format(name: str) -> Callable[[object], bool]:
 
 
 @lru_cache(maxsize=len(FORMATS))
-def _format_checker(name: str) -> Callable[[str], str | None]:
+def _format_checker(name: str) -> Check:
     from llguidance import LLMatcher
-
-    from db.validity import byte_checker
 
     schema = json.dumps({"type": "string", "format": name})
     return byte_checker(LLMatcher.grammar_from_json_schema(schema), name)

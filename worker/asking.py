@@ -39,6 +39,13 @@ def ask(engine: Engine, name: str, request: Request, on_end: OnEnd, asker: Asker
         _Asking(engine, name, request, on_end, asker).begin()
     else:
         engine.submit(request, lambda id_, outcome: on_end(id_, outcome, ()))
+    _forget_if_over(engine, request, asker)
+
+
+def _forget_if_over(engine: Engine, request: Request, asker: Asker) -> None:
+    """Whoever ended it while it was submitted may have found nothing to cancel."""
+    if asker.over:
+        engine.cancel(request.id)
 
 
 class _Asking:
@@ -87,9 +94,7 @@ class _Asking:
         except Exception as error:
             logger.exception("a request could not be made", extra={"action": "surprise"})
             self._on_done(again.id, surprise(error))
-        # Whoever ended it meanwhile may have found nothing to cancel.
-        if self._asker.over:
-            self._engine.cancel(again.id)
+        _forget_if_over(self._engine, again, self._asker)
 
 
 def surprise(error: Exception) -> Failed:

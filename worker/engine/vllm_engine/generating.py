@@ -49,73 +49,76 @@ async def generate_sample(
     phases: Phases | None,
 ) -> Made:
     """`arguments` are those of the whole sample; `phases`: it may think first."""
-    made = Made()
-    if phases is not None and not phases.thinking:
-        await _peek(generate, prompt_ids, arguments, name, adapter, phases, made)
-    if phases is not None and phases.thinking:
-        await _think(generate, prompt_ids, arguments, name, adapter, phases, made)
-        if not phases.answering:
-            return made
-    left = arguments["max_tokens"] - len(made.token_ids)
-    if left < 1:
-        made.finish_reason = "length"
-        return made
-    rest = {**arguments, "max_tokens": left, "seed": _seed(arguments, made)}
-    made.add(await generate([*prompt_ids, *made.token_ids], rest, f"{name}/answer", adapter))
-    return made
+    sample = _Sample(generate, prompt_ids, arguments, name, adapter)
+    if phases is not None:
+        if not phases.thinking:
+            await sample.peek(phases)
+        if phases.thinking:
+            await sample.think(phases)
+            if not phases.answering:
+                return sample.made
+    await sample.answer()
+    return sample.made
 
 
-async def _peek(
-    generate: Generate,
-    prompt_ids: Sequence[int],
-    arguments: Mapping[str, Any],
-    name: str,
-    adapter: str | None,
-    phases: Phases,
-    made: Made,
-) -> None:
-    """Whether it begins with thinking: then that is kept, else nothing."""
-    some = min(arguments["max_tokens"], len(phases.open_ids) + _MORE)
-    output = await generate(
-        list(prompt_ids), {**_free(arguments), "max_tokens": some}, f"{name}/peek", adapter
-    )
-    tokens = list(output.outputs[0].token_ids)
-    for place, token_id in enumerate(tokens, start=1):
-        thought = phases.thinking
-        phases.push(token_id)
-        if phases.answering:
-            if thought:
-                made.add(output, place)
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What every call of a sample needs, and what the calls have made so far."""
+
+    generate: Generate
+    prompt_ids: Sequence[int]
+    arguments: Mapping[str, Any]
+    name: str
+    adapter: str | None
+    made: Made = field(default_factory=Made)
+
+    @property
+    def left(self) -> int:
+        """Tokens that it may still have."""
+        return int(self.arguments["max_tokens"]) - len(self.made.token_ids)
+
+    async def peek(self, phases: Phases) -> None:
+        """Whether it begins with thinking: then that is kept, else nothing."""
+        some = min(self.left, len(phases.open_ids) + _MORE)
+        output = await self._call("peek", {**_free(self.arguments), "max_tokens": some})
+        for place, token_id in enumerate(output.outputs[0].token_ids, start=1):
+            thought = phases.thinking
+            phases.push(token_id)
+            if phases.answering:
+                if thought:
+                    self.made.add(output, place)
+                return
+        if phases.thinking:
+            self.made.add(output)
+
+    async def think(self, phases: Phases) -> None:
+        """On to the mark that ends the thinking, or to the limit."""
+        if self.left < 1 or self.made.finish_reason == "stop":
             return
-    if phases.thinking:
-        made.add(output)
+        to_the_mark = {"stop": [phases.close], "detokenize": True, "skip_special_tokens": False}
+        output = await self._call("thinking", {**_free(self.arguments), **to_the_mark})
+        self.made.add(output)
+        for token_id in output.outputs[0].token_ids:
+            phases.push(token_id)
 
+    async def answer(self) -> None:
+        """The rest, under all that is asked of it."""
+        if self.left < 1:
+            self.made.finish_reason = "length"
+        else:
+            self.made.add(await self._call("answer", self.arguments))
 
-async def _think(
-    generate: Generate,
-    prompt_ids: Sequence[int],
-    arguments: Mapping[str, Any],
-    name: str,
-    adapter: str | None,
-    phases: Phases,
-    made: Made,
-) -> None:
-    """On to the mark that ends the thinking, or to the limit."""
-    left = arguments["max_tokens"] - len(made.token_ids)
-    if left < 1 or made.finish_reason == "stop":
-        return
-    thinking = {
-        **_free(arguments),
-        "max_tokens": left,
-        "stop": [phases.close],
-        "detokenize": True,
-        "skip_special_tokens": False,
-        "seed": _seed(arguments, made),
-    }
-    output = await generate([*prompt_ids, *made.token_ids], thinking, f"{name}/thinking", adapter)
-    made.add(output)
-    for token_id in output.outputs[0].token_ids:
-        phases.push(token_id)
+    async def _call(self, step: str, arguments: Mapping[str, Any]) -> Any:
+        """Go on behind what is there."""
+        made = self.made.token_ids
+        seed = _seed(self.arguments["seed"], len(made))
+        most = min(self.left, arguments["max_tokens"])
+        return await self.generate(
+            [*self.prompt_ids, *made],
+            {**arguments, "max_tokens": most, "seed": seed},
+            f"{self.name}/{step}",
+            self.adapter,
+        )
 
 
 def _free(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +128,6 @@ def _free(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {**arguments, "stop": [], "structured_outputs": None, "ignore_eos": ignored}
 
 
-def _seed(arguments: Mapping[str, Any], made: Made) -> int | None:
+def _seed(seed: int | None, made: int) -> int | None:
     """Another one for each call, whose draws would else be those of the last."""
-    seed: int | None = arguments["seed"]
-    return None if seed is None else (seed + len(made.token_ids)) % 2**63
+    return None if seed is None else (seed + made) % 2**63

@@ -193,7 +193,7 @@ class Team(Alone):
                 try:
                     answer.set_result(call())
                 except BaseException as error:  # noqa: BLE001 - the caller's to handle
-                    answer.set_exception(self._own_reason(error))
+                    answer.set_exception(_own_reason(error))
 
         def give_up(reason: str) -> None:
             with contextlib.suppress(InvalidStateError):
@@ -338,11 +338,10 @@ class Team(Alone):
             self._is_broken.wait(_REASON)
             raise TeamBroken(self.broken or one_line(error)) from error
 
-    def _own_reason(self, error: BaseException) -> BaseException:
-        """A follower's reason, where this error only follows from it."""
-        if isinstance(error, TeamBroken):
-            return ModelLoadError(str(error))
-        return error
+
+def _own_reason(error: BaseException) -> BaseException:
+    """A follower's reason, where this error only follows from it."""
+    return ModelLoadError(str(error)) if isinstance(error, TeamBroken) else error
 
 
 def _is_file(stream: Any) -> bool:
