@@ -299,7 +299,7 @@ SPOILT: list[tuple[Callable[[Path], None], str]] = [
     (weighted(dora), "(DoRA), which can't be used"),
     (weighted(head), "is for the output layer 'lm_head', which can't be used"),
     (weighted(embedding), "(an embedding), which can't be used"),
-    (weighted(huge), "makes the model's logits not finite"),
+    (weighted(huge), "makes numbers of the model not finite"),
 ]
 
 

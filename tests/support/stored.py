@@ -42,9 +42,13 @@ def a_batch(
     params: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
     mode: Mode = Mode.GENERATE,
+    uid: str | None = None,
 ) -> Batch:
-    """An activated batch of `total` lines; those in `invalid` are failed already."""
-    uid = new_uid()
+    """An activated batch of `total` lines; those in `invalid` are failed already.
+
+    `uid`: for tests that depend on the jobs' seeds, which are made of it.
+    """
+    uid = uid or new_uid()
     with database.write() as connection:
         key = batches.create(
             connection,

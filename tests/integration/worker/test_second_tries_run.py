@@ -271,6 +271,8 @@ def test_given_a_second_try_that_hangs_when_the_watchdog_looks_then_it_costs_an_
 
 #: The echo begins with word (seed % 2): one half of the seeds gives JSON.
 OBJECT = '{"a": 1}'
+#: A batch whose 20 jobs all have such a seed among their first eleven; one in a hundred has not.
+SOUND_BATCH = "bk3v9xq2h7mz"
 SCHEMA = {
     "type": "json_schema",
     "json_schema": {
@@ -294,7 +296,7 @@ def test_given_an_endpoint_that_breaks_a_schema_when_run_then_new_seeds_are_trie
 ) -> None:
     params = {"response_format": SCHEMA, "retry_invalid": 10, "max_tokens": 9}
     prompts = dict.fromkeys(range(1, 21), OBJECT)
-    batch = a_batch(database, 20, chunk_size=20, prompts=prompts, params=params)
+    batch = a_batch(database, 20, chunk_size=20, prompts=prompts, params=params, uid=SOUND_BATCH)
     with EchoEndpoint() as endpoint, a_mill(database, at_endpoint(endpoint), name="openai") as mill:
         for chunk in messages(database):
             assert mill.work_on(chunk) is Ending.WRITTEN

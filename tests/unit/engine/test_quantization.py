@@ -158,6 +158,25 @@ def test_given_other_kinds_of_models_when_packed_then_they_run(
     assert info.dtype == "float32, bnb-4bit"
 
 
+@pytest.mark.parametrize(
+    ("dtype", "width", "depth", "fused"),
+    [
+        (torch.bfloat16, 64, 128, True),
+        (torch.float32, 64, 128, False),
+        (torch.bfloat16, 48, 128, False),
+        (torch.bfloat16, 64, 96, False),
+    ],
+    ids=["fits", "another-type", "odd-outputs", "odd-inputs"],
+)
+def test_given_a_processor_with_a_fused_kernel_when_kernels_are_chosen_then_only_for_what_it_computes(
+    dtype: torch.dtype, width: int, depth: int, fused: bool, bitsandbytes: Any
+) -> None:
+    layer = bitsandbytes.nn.Linear4bit(depth, width, compute_dtype=dtype)
+    layer.support_avx512bf16_for_cpu = True  # as on a processor that has it
+    quantization.choose_kernels(torch.nn.Sequential(layer))
+    assert layer.support_avx512bf16_for_cpu is fused
+
+
 @pytest.mark.usefixtures("bitsandbytes")
 def test_given_a_model_that_reaches_into_its_weights_when_packed_then_it_is_refused(
     checkpoint: Checkpoint,

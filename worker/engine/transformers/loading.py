@@ -170,6 +170,7 @@ def _load_checkpoint(
             model = model.to(device)
         else:
             parameters = quantization.parameters(kind, model)
+            quantization.choose_kernels(model)
             quantization.check_runs(config.model, model, packed)
         model = model.eval()
     tokenizer = load_tokenizer(config)

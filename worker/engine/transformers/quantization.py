@@ -36,6 +36,9 @@ _NEEDS = {
 _SHORT = {"bitsandbytes": "bnb", "compressed-tensors": "compressed"}
 _LONGEST = 10
 
+#: bitsandbytes' fused kernel for processors takes outputs in blocks of so many.
+_FUSED_BLOCK = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
@@ -90,6 +93,21 @@ def parameters(kind: Any, loaded: Any) -> int:
             del owner.quantization_config
     with torch.device("meta"):
         return int(kind.from_config(plain).num_parameters())
+
+
+def choose_kernels(model: Any) -> None:
+    """Layers of 4 bits by bitsandbytes' fused kernel for processors only where that is right.
+
+    On a processor with AVX-512 BF16, bitsandbytes packs every layer anew for a kernel that computes
+    in bfloat16, whatever was asked for, and fails for widths that are no multiple of its block.
+    """
+    for layer in model.modules():
+        if getattr(layer, "support_avx512bf16_for_cpu", False):
+            layer.support_avx512bf16_for_cpu = (
+                layer.compute_dtype == torch.bfloat16
+                and layer.out_features % _FUSED_BLOCK == 0
+                and layer.in_features % layer.weight.blocksize == 0
+            )
 
 
 def check_runs(name: str, loaded: Any, packed: Quantization) -> None:

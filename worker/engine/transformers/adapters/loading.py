@@ -152,9 +152,14 @@ def _try(loaded: LoadedModel, name: str, touched: Sequence[Any]) -> None:
     """A few tokens with the adapter: they come through all of its layers, as numbers."""
     ids = torch.tensor([list(loaded.tokenizer(_TEXT)["input_ids"])[:12]], device=loaded.device)
     called: set[Any] = set()
-    watches = [
-        module.register_forward_hook(lambda module, *_: called.add(module)) for module in touched
-    ]
+    finite = True
+
+    def look(module: Any, _: Any, output: torch.Tensor) -> None:
+        nonlocal finite
+        called.add(module)
+        finite = finite and bool(output.isfinite().all())
+
+    watches = [module.register_forward_hook(look) for module in touched]
     inputs: dict[str, Any] = {"input_ids": ids}
     if loaded.encoder_decoder:
         inputs["decoder_input_ids"] = ids.new_full((1, 1), loaded.decoder_start_id or 0)
@@ -174,8 +179,9 @@ def _try(loaded: LoadedModel, name: str, touched: Sequence[Any]) -> None:
         raise bad_adapter(
             name, f"is for layer '{paths[unused[0]]}', which this model computes without calling it"
         )
-    if not bool(logits.isfinite().all()):
+    # Of its layers too: some attention kernels make numbers of what is none.
+    if not (finite and bool(logits.isfinite().all())):
         raise ModelLoadError(
-            f"adapter '{name}' makes the model's logits not finite (NaN or infinite): load the "
+            f"adapter '{name}' makes numbers of the model not finite (NaN or infinite): load the "
             "model in float32 or bfloat16, or train the adapter anew"
         )
