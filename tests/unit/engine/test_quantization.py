@@ -168,7 +168,7 @@ def test_given_other_kinds_of_models_when_packed_then_they_run(
     ],
     ids=["fits", "another-type", "odd-outputs", "odd-inputs"],
 )
-def test_given_a_processor_with_a_fused_kernel_when_kernels_are_chosen_then_only_for_what_it_computes(
+def test_given_a_fused_kernel_when_kernels_are_chosen_then_it_is_for_what_it_computes_alone(
     dtype: torch.dtype, width: int, depth: int, fused: bool, bitsandbytes: Any
 ) -> None:
     layer = bitsandbytes.nn.Linear4bit(depth, width, compute_dtype=dtype)
