@@ -61,7 +61,7 @@ class Mill:
     def ok(self, *arguments: str, stdin: str | None = None) -> str:
         """What `promptmill ARGUMENTS` prints; it must succeed and say nothing else."""
         done = self.run(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, f"{done.stderr}{done.stdout}"
         assert "Traceback" not in done.stderr
         return done.stdout
 
