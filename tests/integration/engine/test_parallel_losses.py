@@ -129,8 +129,7 @@ def test_given_a_process_that_hangs_when_closed_then_it_is_ended(
     assert followers() == []
 
 
-@pytest.mark.parametrize("state", ["idle", "busy"])
-@pytest.mark.parametrize("hangs", [False, True])
+@pytest.mark.parametrize(("state", "hangs"), [("idle", False), ("busy", True)])
 def test_given_a_leader_that_is_killed_when_nobody_cleans_up_then_its_followers_end(
     checkpoint: Checkpoint, state: str, *, hangs: bool
 ) -> None:

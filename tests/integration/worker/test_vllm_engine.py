@@ -24,6 +24,7 @@ from tests.support.collector import Collector, completed, outcomes, request
 from tests.support.processes import eventually
 from worker.engine.protocol import Engine, EngineConfig, Failed
 from worker.engine.registry import create
+from worker.engine.vllm_engine import runner
 
 pytest.importorskip("vllm")
 
@@ -250,6 +251,23 @@ def test_given_a_frozen_vllm_when_asked_then_stats_say_how_long_it_stands(engine
     assert engine.stats().stalled_for == 0.0
 
 
+def test_given_two_engines_when_the_older_is_closed_then_it_does_not_wait_for_the_other(
+    checkpoint: Checkpoint,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "_PATIENCE", 3600)
+    older, newer = made(checkpoint("gpt2-wide")), made(checkpoint("gpt2-wide"))
+    before = set(engine_processes("EngineCore"))
+    older.start()
+    first = set(engine_processes("EngineCore")) - before
+    newer.start()
+    older.close()
+    assert first.isdisjoint(engine_processes("EngineCore"))
+    assert "a" in completed(newer, [request("a", PROMPT)])
+    newer.close()
+    assert set(engine_processes("EngineCore")) == before
+
+
 def test_given_a_vllm_that_dies_when_working_then_all_is_answered_and_the_next_one_goes_on(
     checkpoint: Checkpoint,  # noqa: F811
 ) -> None:
@@ -279,6 +297,7 @@ HOLD = """
 import sys, psutil
 from worker.engine.protocol import EngineConfig
 from worker.engine.registry import create
+from worker.engine.vllm_engine import runner
 if __name__ == "__main__":
     engine = create("vllm", EngineConfig(sys.argv[1], options={"kv_memory": "0.1"}))
     engine.start()

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -54,12 +55,13 @@ class Runner:
         self._open = asyncio.Event()
         #: The loop itself holds its tasks but weakly.
         self._tasks: set[asyncio.Task[None]] = set()
+        #: vLLM's processes, those that have ended too; not another engine's.
+        self._processes: set[BaseProcess] = set()
         #: Those that use what now runs.
         self._users: set[asyncio.Task[Any]] = set()
 
     def start(self) -> loading.Loaded:
         """Load the model and try it. Raises ModelLoadError with the reason; then it is closed."""
-        self._others = set(multiprocessing.active_children())
         self._guard = Guard()
         self._thread.start()
         try:
@@ -114,7 +116,7 @@ class Runner:
         self._guard.close()
         # vLLM's objects refer to each other, and complain if the interpreter ends before them.
         gc.collect()
-        for process in set(multiprocessing.active_children()) - self._others:
+        for process in self._processes:
             process.join(_PATIENCE)
 
     async def _generate(
@@ -173,11 +175,13 @@ class Runner:
             raise bad_adapter(adapter, f"can't be loaded by vLLM: {reason}") from error
 
     def _begin(self) -> loading.Running:
+        others = set(multiprocessing.active_children())
         self._guard.watch()
         try:
             self._running = loading.start(self._plan, self.step)
         finally:
             self._guard.rest()
+            self._processes |= set(multiprocessing.active_children()) - others
         self._open.set()
         return self._running
 
