@@ -159,6 +159,16 @@ def test_every_key_of_a_request_of_another_mode_is_documented() -> None:
     assert keys == {"prompt", "text", "messages", "completion", "logprobs", "adapter"}
 
 
+def test_every_option_of_the_engine_transformers_is_documented() -> None:
+    pytest.importorskip("torch")
+    from worker.engine.transformers import engine
+    from worker.engine.transformers.assisted import options
+
+    text, _, _ = section(PAGES["docs/engines.md"], "## `transformers`").partition("\n### ")
+    documented = [names(row[0])[0] for row in rows(text) if len(row) == 3]
+    assert sorted(documented) == sorted([*engine.OPTIONS, *options.OPTIONS])
+
+
 def test_the_table_of_modes_is_the_programs() -> None:
     assert modes_table() in PAGES["docs/engines.md"]
 

@@ -297,7 +297,6 @@ HOLD = """
 import sys, psutil
 from worker.engine.protocol import EngineConfig
 from worker.engine.registry import create
-from worker.engine.vllm_engine import runner
 if __name__ == "__main__":
     engine = create("vllm", EngineConfig(sys.argv[1], options={"kv_memory": "0.1"}))
     engine.start()
