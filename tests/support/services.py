@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -21,7 +22,9 @@ POSTGRES = os.environ.get(
 )
 #: The last databases of this server are emptied at will: each test process has one.
 _REDIS_DATABASE = 15 - int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-REDIS = os.environ.get("PROMPTMILL_TEST_REDIS", f"redis://127.0.0.1:6379/{_REDIS_DATABASE}")
+_REDIS_SERVER = os.environ.get("PROMPTMILL_TEST_REDIS", "redis://127.0.0.1:6379").rstrip("/")
+#: A URL that names no database gets the one of this test process.
+REDIS = _REDIS_SERVER if urlsplit(_REDIS_SERVER).path else f"{_REDIS_SERVER}/{_REDIS_DATABASE}"
 
 
 def missing(service: str, reason: object) -> None:
