@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from db.adapters import used_adapter
+from db.input_columns import InputColumn, decoded_rows
 from db.modes import Mode
 from db.recipe import Recipes
 from db.records import Result
@@ -80,6 +81,8 @@ class StoredPage(Page):
     makers: Mapping[int | None, Maker]
     recipes: Recipes
     rows: Sequence[tuple[Any, ...]]
+    #: The batch's; a row's last value is then its text of them, and is decoded here alone.
+    input_columns: tuple[InputColumn, ...] = ()
 
     @property
     def columns(self) -> tuple[Sequence[Any], ...]:
@@ -94,6 +97,7 @@ class StoredPage(Page):
         embedding = _vectors(rest.pop(0)) if mode is Mode.EMBED else nothing
         reasoning = rest.pop(0) if mode is Mode.GENERATE else nothing
         tool_calls = rest.pop(0) if mode is Mode.GENERATE else nothing
+        input_rows = decoded_rows(rest.pop(), self.input_columns) if self.input_columns else nothing
         request = rest.pop() if rest else nothing  # it was not asked for
         revision, weights, tokenizer, adapters, *made = zip(
             *[self.makers[one] for one in worker], strict=True
@@ -129,6 +133,7 @@ class StoredPage(Page):
             reasoning,
             tool_calls,
             request,
+            input_rows,
         )
 
     def _recipe(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from db.input_columns import InputColumn
 from db.modes import Mode
 from db.states import BATCH_TERMINAL, BatchState, JobState
 from db.vectors import Vector
@@ -40,6 +41,8 @@ class Batch:
     expires_at: float | None = None
     #: What is asked of the model.
     mode: Mode = Mode.GENERATE
+    #: The columns of its input that come back with the results.
+    input_columns: tuple[InputColumn, ...] = ()
 
     @property
     def done(self) -> int:
@@ -186,6 +189,10 @@ class Result(NamedTuple):
     tool_calls: str | None = None
     #: JSON of the request; None unless asked for.
     request: str | None = None
+    #: The values of the input row, in the order of `Batch.input_columns` and in the form that
+    #: `db.input_columns.InputColumn` gives; `ABSENT` where a JSON line lacked the key. None: the
+    #: row has none of them, or could not be read.
+    columns: Sequence[Any] | None = None
 
     @property
     def perplexity(self) -> float | None:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.types import JSON
 
 #: Alembic revisions, oldest first. The last one is what this program reads and writes.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 
 metadata = MetaData(
     naming_convention={
@@ -78,6 +78,9 @@ batches = Table(
     Column("expires_at", Double),
     #: What is asked of the model, of every line alike (`db.modes.Mode`).
     Column("mode", String(10), nullable=False, server_default=text("'generate'")),
+    #: Name and type of each column of the input that is stored with the jobs
+    #: (`db.input_columns`); NULL: there are none.
+    Column("columns", JSON(none_as_null=True)),
     Index("ix_batches_name", "name"),
 )
 
@@ -100,6 +103,8 @@ jobs = Table(
     Column("completion_tokens", Integer),
     Column("error_code", String(64)),
     Column("error_message", Text),
+    #: JSON of the input row's values (`db.input_columns`); NULL: there are none.
+    Column("columns", Text),
     Index(
         "uq_jobs_custom_id",
         "batch_id",

@@ -6,7 +6,7 @@ Everyone locks in one order, chunks, then jobs, then the batch, so that nobody d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from db.clock import db_now
 from db.database import AnyRow
 from db.errors import ConflictError, NotFoundError
+from db.input_columns import InputColumn, header_of, stored_header
 from db.modes import Mode
 from db.plan import chunk_ranges, full_chunk
 from db.records import Batch
@@ -38,7 +39,7 @@ _COLUMNS = (
     batches.c.succeeded, batches.c.failed, batches.c.cancelled, batches.c.expired,
     batches.c.prompt_tokens, batches.c.completion_tokens, batches.c.created_at,
     batches.c.started_at, batches.c.finished_at, batches.c.digest, batches.c.expires_at,
-    batches.c.mode,
+    batches.c.mode, batches.c.columns,
 )  # fmt: skip
 
 
@@ -85,12 +86,13 @@ def activate(
     digest: str,
     idempotency_key: str | None,
     expires_after: float | None = None,
+    input_columns: Sequence[InputColumn] = (),
 ) -> None:
     """Open a filled batch to workers: its chunks appear in the same transaction.
 
     `failed` of the `total` lines were invalid and are failed jobs already. Raises ConflictError
     where another batch took the same idempotency key meanwhile. What is unfinished in
-    `expires_after` seconds expires.
+    `expires_after` seconds expires. `input_columns`: the header of the jobs' `columns`.
     """
     row = connection.execute(
         select(
@@ -112,6 +114,7 @@ def activate(
         "failed": failed,
         "chunk_size": row.chunk_size or full_chunk(total),
         "digest": digest,
+        "columns": stored_header(input_columns),
         "idempotency_key": idempotency_key,
         "touched_at": db_now(),
     }
@@ -207,5 +210,6 @@ def _batch(row: AnyRow) -> Batch:
         id=values.pop("uid"),
         state=BatchState(values.pop("state")),
         mode=Mode(values.pop("mode")),
+        input_columns=header_of(values.pop("columns")),
         **values,
     )

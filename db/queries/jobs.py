@@ -42,6 +42,8 @@ class NewJob(NamedTuple):
     request: str
     custom_id: str | None = None
     error: str | None = None
+    #: JSON of its input row's values, in one line (`db.input_columns`).
+    columns: str | None = None
 
 
 def insert_slice(connection: Connection, batch: int, new: Sequence[NewJob], *, now: float) -> None:
@@ -59,14 +61,21 @@ def insert_slice(connection: Connection, batch: int, new: Sequence[NewJob], *, n
         common = {"batch_id": batch, "state": JobState.FAILED, "finished_at": now}
         common["error_code"] = INVALID
         rows = [
-            {**common, "line": line, "request": request, "custom_id": name, "error_message": error}
-            for line, request, name, error in failed
+            {
+                **common,
+                "line": job.line,
+                "request": job.request,
+                "custom_id": job.custom_id,
+                "error_message": job.error,
+                "columns": job.columns,
+            }
+            for job in failed
         ]
         connection.execute(insert(jobs), rows)
 
 
 def _copy(connection: Connection, batch: int, new: Sequence[NewJob]) -> None:
-    columns = "batch_id, line, custom_id, state, request"
+    columns = "batch_id, line, custom_id, state, request, columns"
     with connection.connection.cursor().copy(f"COPY jobs ({columns}) FROM STDIN") as copy:
         for start in range(0, len(new), _PIECE):
             copy.write("".join([_copied(batch, job) for job in new[start : start + _PIECE]]))
@@ -74,27 +83,28 @@ def _copy(connection: Connection, batch: int, new: Sequence[NewJob]) -> None:
 
 def _copied(batch: int, job: NewJob) -> str:
     """The job as a line of COPY's text format."""
-    line, request, custom_id, _ = job
+    line, request, custom_id, _, columns = job
     if custom_id is None:
         custom_id = r"\N"
     elif not custom_id.isalnum():
         custom_id = custom_id.translate(_COPY_ESCAPES)
     # JSON in one line has no tab and no line end of its own.
     request = request.replace("\\", r"\\")
-    return f"{batch}\t{line}\t{custom_id}\tqueued\t{request}\n"
+    columns = r"\N" if columns is None else columns.replace("\\", r"\\")
+    return f"{batch}\t{line}\t{custom_id}\tqueued\t{request}\t{columns}\n"
 
 
 #: One statement for all rows: Python's other threads go on meanwhile.
 _INSERT_SQLITE = """
-INSERT INTO jobs (batch_id, line, custom_id, state, request)
+INSERT INTO jobs (batch_id, line, custom_id, state, request, columns)
 SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[2]'), 'queued',
-    json_extract(value, '$[1]')
+    json_extract(value, '$[1]'), json_extract(value, '$[4]')
 FROM json_each(?)
 """
 
 
 def _insert(connection: Connection, batch: int, new: Sequence[NewJob]) -> None:
-    rows = orjson.dumps([job[:3] for job in new]).decode()
+    rows = orjson.dumps([job[:5] for job in new]).decode()
     connection.exec_driver_sql(_INSERT_SQLITE, (batch, rows))
 
 

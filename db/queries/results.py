@@ -91,7 +91,7 @@ def pages(
                     some = rows[start : start + _PAGE]
                     # Of all workers that there ever were, these few travel with the page.
                     its = {key: makers[key] for key in {row[WORKER] for row in some}}
-                    yield StoredPage(batch.id, batch.model, its, recipes, some)
+                    yield StoredPage(batch.id, batch.model, its, recipes, some, batch.input_columns)
 
 
 def _cursor(connection: Connection, query: Select[Any]) -> Any:
@@ -128,6 +128,8 @@ def _query(batch: Batch, overrides: str, *, failed_only: bool, with_request: boo
     columns += _OWN[batch.mode]
     if with_request:
         columns.append(jobs.c.request)
+    if batch.input_columns:
+        columns.append(jobs.c.columns)
     states = [JobState.FAILED] if failed_only else sorted(JOB_TERMINAL)
     joined = jobs.join(
         results,

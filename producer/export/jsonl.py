@@ -49,7 +49,7 @@ def page_lines(page: Page) -> bytes:
         completion_tokens, logprobs, model, revision, weights, tokenizer, adapter, engine,
         engine_version, backend, dtype, device, hardware, worker, seed, params, attempts,
         started_at, finished_at, error_code, error_message, logprob, embedding, reasoning,
-        tool_calls, request,
+        tool_calls, request, _,
     ) = page.columns  # fmt: skip
     template, cells = b"", []
     for opening, column in (

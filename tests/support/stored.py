@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from db.database import Database
 from db.ids import new_uid
+from db.input_columns import InputColumn
 from db.modes import Mode
 from db.queries import batches, chunks, jobs, workers
 from db.queries.jobs import NewJob
@@ -43,8 +44,12 @@ def a_batch(
     idempotency_key: str | None = None,
     mode: Mode = Mode.GENERATE,
     uid: str | None = None,
+    input_columns: Sequence[InputColumn] = (),
+    rows: Mapping[int, str] | None = None,
 ) -> Batch:
     """An activated batch of `total` lines; those in `invalid` are failed already.
+
+    `rows`: the stored values of `input_columns`, by line.
 
     `uid`: for tests that depend on the jobs' seeds, which are made of it.
     """
@@ -68,6 +73,7 @@ def a_batch(
                 line,
                 orjson.dumps({"prompt": texts.get(line, f"prompt {line}")}).decode(),
                 error="it is bad" if line in invalid else None,
+                columns=(rows or {}).get(line),
             )
             for line in range(1, total + 1)
         ]
@@ -79,6 +85,7 @@ def a_batch(
             failed=len(invalid),
             digest=f"digest of {uid}",
             idempotency_key=idempotency_key,
+            input_columns=input_columns,
         )
         return batches.get(connection, uid)
 

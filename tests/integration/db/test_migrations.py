@@ -19,9 +19,11 @@ from sqlalchemy import delete, insert, inspect, text
 
 from db.database import Database
 from db.errors import SchemaMismatch
+from db.input_columns import InputColumn
 from db.migrate import alembic_config, ready, upgrade
 from db.modes import Mode
 from db.queries import batches
+from db.queries.results import stream
 from db.schema import REVISIONS, metadata, results
 from db.settings import Settings
 from tests.support.crowd import at_once
@@ -319,3 +321,38 @@ def test_given_an_answer_with_reasoning_when_taken_back_then_it_is_not_lost(
         connection.execute(delete(results))
     migrate(database, command.downgrade, "0004")
     assert upgrade(database) == ("0004", HEAD)
+
+
+def test_jobs_of_the_fifth_schema_have_no_columns_after_upgrade(empty: Database) -> None:
+    migrate(empty, command.upgrade, "0005")
+    with empty.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO batches (id, uid, model, queue, state, priority, params, metadata,"
+                " chunk_size, created_at, touched_at)"
+                " VALUES (1, 'b', 'm', 'q', 'completed', 5, '{}', '{}', 4, 1, 1)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO jobs (batch_id, line, state, request, finished_at)"
+                """ VALUES (1, 1, 'succeeded', '{"prompt":"hello"}', 1)"""
+            )
+        )
+    assert upgrade(empty) == ("0005", HEAD)
+    with empty.read() as connection:
+        batch = batches.get(connection, "b")
+    assert batch.input_columns == ()
+    (result,) = stream(empty, batch, with_request=True)
+    assert (result.columns, result.request) == (None, '{"prompt":"hello"}')
+
+
+def test_downgrade_refuses_to_lose_input_columns(database: Database) -> None:
+    a_batch(database, 1, input_columns=(InputColumn("id", "int64"),), rows={1: "[7]"})
+    with pytest.raises(RuntimeError, match="batches have input columns, which would be lost"):
+        migrate(database, command.downgrade, "0005")
+    assert database.revision() == HEAD
+    with database.write() as connection:
+        connection.execute(text("UPDATE batches SET columns = NULL"))
+    migrate(database, command.downgrade, "0005")
+    assert upgrade(database) == ("0005", HEAD)

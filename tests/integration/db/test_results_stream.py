@@ -14,6 +14,7 @@ from sqlalchemy import insert, text, update
 
 from db.database import Database
 from db.errors import DatabaseError
+from db.input_columns import ABSENT, InputColumn
 from db.modes import Mode
 from db.queries import jobs, outcomes, results
 from db.queries.outcomes import SampleRow
@@ -300,3 +301,23 @@ def test_given_a_mode_when_streamed_then_its_measure_is_there_and_the_others_are
     with database.read() as connection:
         job = jobs.get_job(connection, batch.id, 1)
     assert (job.mode, job.seed) == (mode, found.seed)
+
+
+@pytest.mark.parametrize("with_request", [False, True])
+def test_input_row_comes_back_with_its_results(database: Database, with_request: bool) -> None:
+    columns = (InputColumn("id", "int64"), InputColumn("note", "string"), InputColumn("x", "json"))
+    rows = {1: '["007","a\\tb\\\\ \\u0000"]', 2: '{"0":9223372036854775807,"2":["[1.10]"]}'}
+    batch = a_batch(database, 3, invalid=[2, 3], input_columns=columns, rows=rows)
+    assert batch.input_columns == columns
+    worker = a_worker(database)
+    (claim,) = claims(database, worker)
+    with database.write() as connection:
+        outcomes.record(connection, [succeeded(claim, 1, "a", "b")], worker=worker)
+    found = list(results.stream(database, batch, with_request=with_request))
+    assert [result.columns for result in found] == [
+        [7, "a\tb\\ \0", ABSENT],
+        [7, "a\tb\\ \0", ABSENT],
+        [2**63 - 1, ABSENT, "[1.10]"],
+        None,
+    ]
+    assert [result.request is not None for result in found] == [with_request] * 4
