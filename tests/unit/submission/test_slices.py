@@ -38,7 +38,7 @@ def test_given_long_prompts_when_cut_then_a_slice_holds_few_of_them() -> None:
 
 def test_given_a_bad_line_when_cut_then_its_job_has_its_reason_and_no_request() -> None:
     (part,) = cut([*prompts(1), BadLine("a", 2, "it is bad", "c2")])
-    assert part.jobs[1] == (2, "{}", "c2", "it is bad")
+    assert part.jobs[1] == (2, "{}", "c2", "it is bad", None)
     assert [line.number for line in part.bad] == [2]
 
 
