@@ -26,7 +26,7 @@ def test_given_many_lines_when_cut_then_every_slice_is_full_and_jobs_are_numbere
     found = cut(prompts(20))
     assert [len(part.jobs) for part in found] == [7, 7, 6]
     assert [job.line for part in found for job in part.jobs] == list(range(1, 21))
-    assert found[0].jobs[0] == (1, '{"prompt":"hello"}', "c1", None)
+    assert found[0].jobs[0] == (1, '{"prompt":"hello"}', "c1", None, None)
 
 
 def test_given_long_prompts_when_cut_then_a_slice_holds_few_of_them() -> None:
