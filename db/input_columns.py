@@ -12,8 +12,8 @@ Absent is not null: a JSON line may lack a key, or have it with `null`. The cell
     null, true, false    is itself
     an integer, a float  is itself if 64 bits hold it, else its JSON text in a list: ["1e400"]
     a text, a CSV cell   is a JSON string
-    a nested JSON value  is its JSON text in a list: ["[1.10]"], so that digits stay as written
-    a value of Parquet   is JSON as its column's type says, see `InputColumn.type`
+    a list, an object    is its JSON text in a list: ["[1.10]"], so that digits stay as written
+    a value of Parquet   is what JSON has for its column's type, see `InputColumn.type`
 
 Pure, and as light to import as to send.
 """
@@ -70,6 +70,10 @@ class InputColumn:
     arrow: str | None = None
 
 
+#: How the names of nested types begin.
+_NESTED = ("list<", "large_list<", "fixed_size_list<", "struct<", "map<")
+
+
 def stored_header(columns: Sequence[InputColumn]) -> list[list[str]] | None:
     """What `batches.columns` holds; None: there are no columns."""
     return [
@@ -117,6 +121,8 @@ def _converter(type_: str) -> Callable[[Any], Any] | None:
     """What makes a cell of this type its Python value; None: it is that already."""
     if type_ == JSON:
         return _json_text
+    if type_.startswith(_NESTED):
+        return _nested
     if type_.removeprefix("u").startswith("int"):
         return _integer
     return _float if type_ in ("double", "float", "halffloat") else None
@@ -128,6 +134,10 @@ def _json_text(cell: Any) -> Any:
     return cell if cell is None or cell is ABSENT else orjson.dumps(cell).decode()
 
 
+def _nested(cell: Any) -> Any:
+    return orjson.loads(cell[0]) if type(cell) is list else cell
+
+
 def _integer(cell: Any) -> Any:
     """A CSV cell is text."""
     return int(cell) if type(cell) is str else cell
@@ -135,4 +145,7 @@ def _integer(cell: Any) -> Any:
 
 def _float(cell: Any) -> Any:
     """A CSV cell is text; so are NaN and the infinities, which JSON lacks."""
-    return float(cell) if type(cell) is str else cell
+    if type(cell) is not str:
+        return float(cell[0]) if type(cell) is list else cell
+    # Between floats, "7" is to be written as 7 again.
+    return int(cell) if cell.removeprefix("-").isdigit() else float(cell)

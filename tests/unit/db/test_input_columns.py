@@ -42,7 +42,11 @@ def test_absent_is_one_object_after_pickling() -> None:
         ("json", '"a"', '"a"'),
         ("json", "1", "1"),
         ("json", '["[1.10, 1e400]"]', "[1.10, 1e400]"),
-        ("list<item: int64>", "[1,null]", [1, None]),
+        ("double", '"7"', 7),
+        ("double", '"-0.0"', -0.0),
+        ("double", '["1.10"]', 1.1),
+        ("list<item: int64>", '["[1,null]"]', [1, None]),
+        ("struct<a: int64>", "null", None),
         ("decimal128(10, 2)", '"1.10"', "1.10"),
     ],
 )
