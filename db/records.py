@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from db.input_columns import InputColumn
 from db.modes import Mode
+from db.sample_counts import SampleCounts
 from db.states import BATCH_TERMINAL, BatchState, JobState
 from db.vectors import Vector
 
@@ -43,6 +44,7 @@ class Batch:
     mode: Mode = Mode.GENERATE
     #: The columns of its input that come back with the results.
     input_columns: tuple[InputColumn, ...] = ()
+    sample_counts: SampleCounts = field(default_factory=SampleCounts)
 
     @property
     def done(self) -> int:
@@ -198,6 +200,17 @@ class Result(NamedTuple):
     def perplexity(self) -> float | None:
         """Of a score: e to the mean negative log-probability of a token."""
         return perplexity(self.logprob, self.completion_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Failed jobs of a batch that have the same error code."""
+
+    code: str
+    count: int
+    #: The first of them, and its message.
+    example: str
+    message: str
 
 
 class ClaimedJob(NamedTuple):

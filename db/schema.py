@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.types import JSON
 
 #: Alembic revisions, oldest first. The last one is what this program reads and writes.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 
 metadata = MetaData(
     naming_convention={
@@ -81,6 +81,14 @@ batches = Table(
     #: Name and type of each column of the input that is stored with the jobs
     #: (`db.input_columns`); NULL: there are none.
     Column("columns", JSON(none_as_null=True)),
+    #: What its stored samples are like (`db.sample_counts.SampleCounts`).
+    Column("samples", BigInteger, nullable=False, server_default=text("0")),
+    Column("truncated", BigInteger, nullable=False, server_default=text("0")),
+    Column("shortest_cut", Integer),
+    Column("longest_cut", Integer),
+    Column("with_reasoning", BigInteger, nullable=False, server_default=text("0")),
+    Column("with_tool_calls", BigInteger, nullable=False, server_default=text("0")),
+    Column("with_logprobs", BigInteger, nullable=False, server_default=text("0")),
     Index("ix_batches_name", "name"),
 )
 

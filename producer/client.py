@@ -26,12 +26,12 @@ from db.modes import Mode, as_mode
 from db.patience import patiently
 from db.plan import full_chunk
 from db.queries import batches as batch_queries
+from db.queries import failures, retries, steering
 from db.queries import jobs as job_queries
-from db.queries import retries, steering
 from db.queries import workers as worker_queries
 from db.queries.deletion import delete_batch
 from db.queries.results import Order as ResultOrder
-from db.records import Batch, Job, Worker
+from db.records import Batch, FailureGroup, Job, Worker
 from db.sampling import normalise
 from db.settings import Settings, settings
 from producer import intake
@@ -162,6 +162,15 @@ class Client:
             raise NotFoundError(f"'{id}' is a job: this takes a batch, such as {uid}")
         with self.database.read() as connection:
             return batch_queries.get(connection, uid)
+
+    def failures(self, id: str) -> list[FailureGroup]:  # noqa: A002 - what users call it
+        """A batch's failed jobs by error code with one example each, the most frequent first.
+
+        Of the first 10,000 failed jobs, which keeps it quick for any batch.
+        """
+        batch = self.batch(id)
+        with self.database.read() as connection:
+            return failures.by_code(connection, batch)
 
     def batches(self, limit: int = 20) -> list[Batch]:
         """The newest batches, newest first."""

@@ -32,6 +32,12 @@ def batch_document(batch: Batch) -> dict[str, Any]:
             "expired": batch.expired,
         },
         "tokens": {"prompt": batch.prompt_tokens, "completion": batch.completion_tokens},
+        "samples": {
+            "total": batch.sample_counts.samples,
+            "truncated": batch.sample_counts.truncated,
+            "shortest_cut": batch.sample_counts.shortest_cut,
+            "longest_cut": batch.sample_counts.longest_cut,
+        },
         "created_at": iso(batch.created_at),
         "started_at": iso(batch.started_at),
         "finished_at": iso(batch.finished_at),

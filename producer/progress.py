@@ -127,19 +127,3 @@ def counting(verb: str, *, quiet: bool = False) -> Iterator[Callable[[int], None
     with progress:
         task = progress.add_task(verb, total=None)
         yield lambda count: progress.update(task, completed=count)
-
-
-def summary(batch: Batch) -> str:
-    """`completed: 39 of 40 succeeded, 1 failed, 1,024 tokens in 3 s (341 tok/s)`."""
-    parts = [f"{batch.succeeded:,} of {batch.total:,} succeeded"]
-    for name in ("failed", "cancelled", "expired"):
-        count = getattr(batch, name)
-        if count:
-            parts.append(f"{count:,} {name}")
-    parts.append(f"{batch.work_tokens:,} tokens")
-    text = f"{batch.state}: " + ", ".join(parts)
-    if batch.started_at is not None and batch.finished_at is not None:
-        seconds = batch.finished_at - batch.started_at
-        rate = batch.work_tokens / seconds if seconds > 0 else 0.0
-        text += f" in {duration(seconds)} ({rate:,.0f} tok/s)"
-    return text

@@ -19,6 +19,7 @@ from db.input_columns import InputColumn, header_of, stored_header
 from db.modes import Mode
 from db.plan import chunk_ranges, full_chunk
 from db.records import Batch
+from db.sample_counts import COUNTERS, SampleCounts
 from db.schema import batches, chunks
 from db.states import (
     BATCH_TERMINAL,
@@ -39,7 +40,7 @@ _COLUMNS = (
     batches.c.succeeded, batches.c.failed, batches.c.cancelled, batches.c.expired,
     batches.c.prompt_tokens, batches.c.completion_tokens, batches.c.created_at,
     batches.c.started_at, batches.c.finished_at, batches.c.digest, batches.c.expires_at,
-    batches.c.mode, batches.c.columns,
+    batches.c.mode, batches.c.columns, *(batches.c[name] for name in COUNTERS),
 )  # fmt: skip
 
 
@@ -211,5 +212,6 @@ def _batch(row: AnyRow) -> Batch:
         state=BatchState(values.pop("state")),
         mode=Mode(values.pop("mode")),
         input_columns=header_of(values.pop("columns")),
+        sample_counts=SampleCounts(*(values.pop(name) for name in COUNTERS)),
         **values,
     )

@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Column, ColumnElement, Connection, case, select, update
 
 from db.clock import db_now
 from db.queries import attempts, bulk
 from db.queries.bulk import EndedAttempt, Result
+from db.sample_counts import counts_of
 from db.schema import batches, chunks
 from db.states import BatchState, ChunkState, JobState
 
@@ -174,4 +175,24 @@ def _sums(outcomes: Sequence[JobOutcome]) -> dict[str, Any]:
         "prompt_tokens": batches.c.prompt_tokens + sum(o.prompt_tokens for o in outcomes),
         "completion_tokens": batches.c.completion_tokens
         + sum(o.completion_tokens for o in outcomes),
+        **_sample_sums(outcomes),
     }
+
+
+def _sample_sums(outcomes: Sequence[JobOutcome]) -> dict[str, Any]:
+    counts = counts_of(sample for outcome in outcomes for sample in outcome.samples)
+    sums: dict[str, Any] = {
+        name: batches.c[name] + getattr(counts, name)
+        for name in ("samples", "truncated", "with_reasoning", "with_tool_calls", "with_logprobs")
+        if getattr(counts, name)
+    }
+    if counts.shortest_cut is not None and counts.longest_cut is not None:
+        shortest, longest = batches.c.shortest_cut, batches.c.longest_cut
+        few, many = counts.shortest_cut, counts.longest_cut
+        sums["shortest_cut"] = _replaced_if(shortest, shortest > few, few)
+        sums["longest_cut"] = _replaced_if(longest, longest < many, many)
+    return sums
+
+
+def _replaced_if(column: Column[Any], condition: ColumnElement[bool], value: int) -> Any:
+    return case((column.is_(None) | condition, value), else_=column)

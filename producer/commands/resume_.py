@@ -20,7 +20,7 @@ def command(batch: str, as_json: bool) -> None:
     from producer.client import Client
     from producer.display import emit_json
     from producer.documents import batch_document
-    from producer.progress import summary
+    from producer.summary import summary
 
     with Client() as client:
         found = client.resume(batch)

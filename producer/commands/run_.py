@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from db.records import Batch
+from db.records import Batch, FailureGroup
 from producer.commands.options import FILE, MAX_NAME, json_option, submit_options
 from producer.commands.worker_options import WORKER_OPTIONS, worker_environment, worker_options
 
@@ -74,7 +74,8 @@ def command(
         if output is not None:
             export(client, batch, output=output, given_format=output_format,
                    with_prompt=True)  # fmt: skip
-    _tell_end(batch, output, as_json=as_json)
+        failures = client.failures(batch.id)
+    _tell_end(batch, failures, output, as_json=as_json)
     if batch.succeeded < batch.total:
         sys.exit(1)
 
@@ -179,15 +180,20 @@ def _tell_of_earlier(batch: Batch) -> None:
         note(f"going on with {batch.id}: {batch.done:,} of {batch.total:,} are done")
 
 
-def _tell_end(batch: Batch, output: str | None, *, as_json: bool) -> None:
+def _tell_end(
+    batch: Batch, failures: list[FailureGroup], output: str | None, *, as_json: bool
+) -> None:
     from producer.display import emit_json, note
     from producer.documents import batch_document
-    from producer.progress import summary
+    from producer.summary import remarks, summary, summary_document
 
     if as_json:
-        emit_json({**batch_document(batch), "output": output})
+        document = {**batch_document(batch), **summary_document(batch, failures)}
+        emit_json({**document, "output": output})
         return
     note(f"{batch.id} {summary(batch)}")
+    for remark in remarks(batch, failures):
+        note(remark)
     if output is not None:
         note(f"results: {output}")
 

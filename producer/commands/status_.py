@@ -21,15 +21,21 @@ def command(id: str, as_json: bool) -> None:  # noqa: A002 - click names it afte
       promptmill status bk3v9xq2h7mz-42 --json
     """
     from producer.client import Client
-    from producer.display import emit_json
+    from producer.display import emit_json, printable
     from producer.documents import batch_document, job_document
+    from producer.summary import remarks, summary_document
 
     with Client() as client:
         found = client.status(id)
-    if as_json:
-        emit_json(batch_document(found) if isinstance(found, Batch) else job_document(found))
+        failures = client.failures(id) if isinstance(found, Batch) else []
+    if isinstance(found, Batch) and as_json:
+        emit_json({**batch_document(found), **summary_document(found, failures)})
     elif isinstance(found, Batch):
         _show_batch(found)
+        for remark in remarks(found, failures):
+            click.echo(printable(remark))
+    elif as_json:
+        emit_json(job_document(found))
     else:
         _show_job(found)
 
@@ -51,12 +57,18 @@ def _show_batch(batch: Batch) -> None:
             ("cancelled", f"{batch.cancelled:,}" if batch.cancelled else None),
             ("expired", f"{batch.expired:,}" if batch.expired else None),
             ("tokens", f"{batch.prompt_tokens:,} in, {batch.completion_tokens:,} out"),
+            ("cut", _cut(batch)),
             ("created", clock(batch.created_at)),
             ("started", clock(batch.started_at)),
             ("finished", clock(batch.finished_at)),
             ("expires", clock(batch.expires_at) if batch.expires_at else None),
         ]
     )
+
+
+def _cut(batch: Batch) -> str | None:
+    counts = batch.sample_counts
+    return f"{counts.truncated:,} of {counts.samples:,} texts" if counts.truncated else None
 
 
 def _origin(job: Job) -> list[tuple[str, object]]:

@@ -84,16 +84,22 @@ def _check_adapters(adapters: tuple[str, ...]) -> None:
 
 
 def _tell(client: Client, batch: Batch, *, created: bool, waited: bool, as_json: bool) -> None:
-    from producer.display import emit_json, for_people
+    from producer.display import emit_json, for_people, note, printable
     from producer.documents import batch_document
-    from producer.progress import summary
+    from producer.summary import remarks, summary, summary_document
 
+    failures = client.failures(batch.id) if waited else []
     if as_json:
-        emit_json({**batch_document(batch), "created": created})
+        ended = summary_document(batch, failures) if waited else {}
+        emit_json({**batch_document(batch), **ended, "created": created})
     elif not for_people():
         click.echo(batch.id)
+        if waited:
+            for line in (f"{batch.id} {summary(batch)}", *remarks(batch, failures)):
+                note(line)
     elif waited:
-        click.echo(f"{batch.id} {summary(batch)}")
+        for line in (f"{batch.id} {summary(batch)}", *remarks(batch, failures)):
+            click.echo(printable(line))
     else:
         _explain(client, batch)
 

@@ -17,7 +17,7 @@ from producer.commands.options import batch_argument, json_option
 def command(batch: str, interval: float, as_json: bool) -> None:
     """Follow BATCH until it is finished; exit 1 if a job failed.
 
-    With --json, print the batch at every change.
+    With --json, print the batch at every change; the last one also has its failures.
 
     \b
     Example:
@@ -25,10 +25,10 @@ def command(batch: str, interval: float, as_json: bool) -> None:
     """
     from db.patience import patiently
     from producer.client import Client
-    from producer.display import emit_json
+    from producer.display import emit_json, printable
     from producer.documents import batch_document
     from producer.following import follow
-    from producer.progress import summary
+    from producer.summary import remarks, summary, summary_document
 
     with Client() as client:
         found = patiently(lambda: client.batch(batch), client.settings.patience)
@@ -38,12 +38,15 @@ def command(batch: str, interval: float, as_json: bool) -> None:
             def tell(now: Batch) -> None:
                 nonlocal last
                 if now != last:
-                    emit_json(batch_document(now))
+                    ended = summary_document(now, client.failures(now.id)) if now.finished else {}
+                    emit_json({**batch_document(now), **ended})
                 last = now
 
             found = client.wait(found.id, on_progress=tell, poll=interval)
         else:
             found = follow(client, found, poll=interval)
             click.echo(f"{found.id} {summary(found)}")
+            for remark in remarks(found, client.failures(found.id)):
+                click.echo(printable(remark))
     if found.succeeded < found.total:
         sys.exit(1)

@@ -18,7 +18,7 @@ from tests.support.stored import a_worker, claims, failed, succeeded
 
 BATCH_KEYS = {
     "id", "object", "name", "model", "queue", "mode", "state", "priority", "params", "metadata",
-    "counts", "tokens", "created_at", "started_at", "finished_at", "expires_at",
+    "counts", "tokens", "samples", "created_at", "started_at", "finished_at", "expires_at",
 }  # fmt: skip
 JOB_KEYS = {
     "id", "object", "batch", "line", "mode", "custom_id", "state", "attempts", "worker",
@@ -84,14 +84,20 @@ def test_given_a_batch_when_shown_then_its_keys_are_the_documented_ones(
     batch: str, lines: Lines
 ) -> None:
     (told,) = lines("status", batch)
-    assert set(told) == BATCH_KEYS
+    assert set(told) == BATCH_KEYS | {"failures", "remarks"}
+    assert told["samples"] == {
+        "total": 2, "truncated": 0, "shortest_cut": None, "longest_cut": None
+    }  # fmt: skip
+    example = {"id": f"{batch}-1", "message": "it broke"}
+    assert told["failures"] == [{"code": "broken", "count": 1, "example": example}]
+    assert told["remarks"] == [f"1 failed with broken, such as {batch}-1: it broke"]
     assert told["counts"] == {
         "total": 2, "done": 2, "succeeded": 1, "failed": 1, "cancelled": 0, "expired": 0,
     }  # fmt: skip
     assert told["tokens"] == {"prompt": 3, "completion": 4}
     assert told["created_at"].endswith("Z")
-    assert lines("list") == [told]
     assert lines("watch", batch, code=1) == [told]
+    assert lines("list") == [{key: told[key] for key in BATCH_KEYS}]
 
 
 def test_given_jobs_when_shown_then_they_tell_their_samples_or_their_error(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
 
 from db.queries.audit.job_rows import CLOCK_STEP
 from db.queries.audit.question import OPEN_BATCH, Scope
+from db.sample_counts import COUNTERS, TRUNCATED, SampleCounts
 from db.schema import batches, jobs, results
 from db.states import BATCH_TERMINAL, JOB_TERMINAL, BatchState, JobState
 
@@ -81,6 +83,40 @@ def wrong_tokens(scope: Scope) -> Select[Any]:
             ),
         )
     )
+
+
+def wrong_samples(scope: Scope) -> Select[Any]:
+    """The counters of `db.sample_counts`."""
+    cut = results.c.finish_reason == TRUNCATED
+    tokens = case((cut, results.c.completion_tokens))
+    found = (
+        select(
+            results.c.batch_id,
+            func.count().label("samples"),
+            func.count(tokens).label("truncated"),
+            func.min(tokens).label("shortest_cut"),
+            func.max(tokens).label("longest_cut"),
+            func.count(results.c.reasoning).label("with_reasoning"),
+            func.count(results.c.tool_calls).label("with_tool_calls"),
+            func.count(results.c.logprobs).label("with_logprobs"),
+        )
+        .where(scope.covers(results.c.batch_id))
+        .group_by(results.c.batch_id)
+        .subquery("found")
+    )
+    wrong = [
+        func.coalesce(found.c[name], _NONE[name]) != func.coalesce(batches.c[name], -1)
+        for name in COUNTERS
+    ]
+    return (
+        _batches(scope)
+        .outerjoin(found, found.c.batch_id == batches.c.id)
+        .where(_FILLED, or_(*wrong))
+    )
+
+
+#: What a counter of a batch without samples is; -1 for NULL.
+_NONE = {name: -1 if value is None else value for name, value in asdict(SampleCounts()).items()}
 
 
 def open_job_of_ended(scope: Scope) -> Select[Any]:

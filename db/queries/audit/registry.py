@@ -60,6 +60,14 @@ INVARIANTS: tuple[Invariant, ...] = (
         _BUG,
     ),
     Invariant(
+        "sample counters",
+        "a batch counts its samples right, and those that were cut or have reasoning, tool calls"
+        " or log-probabilities",
+        "batch",
+        batch_rows.wrong_samples,
+        _BUG,
+    ),
+    Invariant(
         "job tokens",
         "a job's completion tokens are those of its results",
         "job",

@@ -56,7 +56,8 @@ BREAKS = [
     Break(
         "results without a job",
         f"{_RESULT} (:busy, 99, 0, '', 'stop', 0, NULL);"
-        f"{_RESULT} (:busy, 99, 1, '', 'stop', 0, NULL)",
+        f"{_RESULT} (:busy, 99, 1, '', 'stop', 0, NULL);"
+        "UPDATE batches SET samples=samples+2 WHERE id=:busy",
         1,
         ["{busy}-99"],
     ),
@@ -69,6 +70,21 @@ BREAKS = [
     Break("counters", "UPDATE batches SET expired=1 WHERE id=:done", 1, ["{done}"]),
     Break("tokens", "UPDATE batches SET prompt_tokens=0 WHERE id=:done", 1, ["{done}"]),
     Break("tokens", "UPDATE batches SET completion_tokens=1 WHERE id=:paused", 1, ["{paused}"]),
+    Break("sample counters", "UPDATE batches SET samples=8 WHERE id=:done", 1, ["{done}"]),
+    Break("sample counters", "UPDATE batches SET truncated=1 WHERE id=:paused", 1, ["{paused}"]),
+    Break(
+        "sample counters",
+        "UPDATE results SET finish_reason='length' WHERE batch_id=:done AND line=2;"
+        "UPDATE batches SET truncated=2, shortest_cut=2 WHERE id=:done",
+        1,
+        ["{done}"],
+    ),
+    Break(
+        "sample counters",
+        "UPDATE results SET reasoning='Hm' WHERE batch_id=:busy AND line=1",
+        1,
+        ["{busy}"],
+    ),
     Break(
         "job tokens",
         "UPDATE jobs SET completion_tokens=99 WHERE batch_id=:done AND line=4",
@@ -78,14 +94,16 @@ BREAKS = [
     Break(
         "missing results",
         "DELETE FROM results WHERE batch_id=:done AND line=2;"
-        "UPDATE batches SET completion_tokens=completion_tokens-4 WHERE id=:done",
+        "UPDATE batches SET completion_tokens=completion_tokens-4, samples=samples-2"
+        " WHERE id=:done",
         1,
         ["{done}-2"],
     ),
     Break(
         "unearned results",
         f"{_RESULT} (:busy, 2, 0, '', 'stop', 0, NULL);"
-        f"{_RESULT} (:busy, 12, 0, '', 'stop', 0, NULL)",
+        f"{_RESULT} (:busy, 12, 0, '', 'stop', 0, NULL);"
+        "UPDATE batches SET samples=samples+2 WHERE id=:busy",
         2,
         ["{busy}-2", "{busy}-12"],
     ),
@@ -107,7 +125,8 @@ BREAKS = [
         "UPDATE results SET sample=1 WHERE batch_id=:done AND line=4 AND sample=2;"
         "UPDATE jobs SET completion_tokens=completion_tokens-2"
         " WHERE batch_id=:done AND line IN (1, 4);"
-        "UPDATE batches SET completion_tokens=completion_tokens-4 WHERE id=:done",
+        "UPDATE batches SET completion_tokens=completion_tokens-4, samples=samples-2"
+        " WHERE id=:done",
         1,
         ["{done}-1"],
     ),

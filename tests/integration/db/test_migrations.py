@@ -24,6 +24,7 @@ from db.migrate import alembic_config, ready, upgrade
 from db.modes import Mode
 from db.queries import batches
 from db.queries.results import stream
+from db.sample_counts import SampleCounts
 from db.schema import REVISIONS, metadata, results
 from db.settings import Settings
 from tests.support.crowd import at_once
@@ -290,6 +291,32 @@ def test_given_results_of_the_second_schema_when_upgraded_then_they_stay_and_are
         2,
     )
     assert (found["logprob"], found["embedding"]) == (None, None)
+
+
+def test_stored_samples_are_counted_by_the_upgrade(database: Database) -> None:
+    migrate(database, command.downgrade, "0006")
+    rows = [("stop", 9, None), ("length", 4, "Hm"), ("length", 7, None)]
+    with database.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO batches (id, uid, model, queue, state, priority, params, metadata,"
+                " chunk_size, created_at, touched_at)"
+                " VALUES (1, 'b1', 'm', 'q', 'completed', 5, '{}', '{}', 4, 1, 1),"
+                " (2, 'b2', 'm', 'q', 'completed', 5, '{}', '{}', 4, 1, 1)"
+            )
+        )
+        for line, (reason, tokens, reasoning) in enumerate(rows, start=1):
+            connection.execute(
+                text(
+                    "INSERT INTO results (batch_id, line, sample, finish_reason,"
+                    " completion_tokens, reasoning) VALUES (1, :line, 0, :reason, :tokens, :hm)"
+                ),
+                {"line": line, "reason": reason, "tokens": tokens, "hm": reasoning},
+            )
+    assert upgrade(database) == ("0006", HEAD)
+    with database.read() as connection:
+        counts = [batches.get(connection, uid).sample_counts for uid in ("b1", "b2")]
+    assert counts == [SampleCounts(3, 2, 4, 7, with_reasoning=1), SampleCounts()]
 
 
 def test_given_an_upgraded_database_when_taken_back_then_only_generated_text_is_let_go_of(

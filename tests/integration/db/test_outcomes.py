@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from db.database import Database
-from db.queries import chunks, jobs, outcomes, steering
+from db.queries import chunks, failures, jobs, outcomes, steering
+from db.queries.audit import audit
 from db.queries.outcomes import JobOutcome, SampleRow, Try
 from db.queries.results import stream
-from db.records import Batch, Claim
+from db.records import Batch, Claim, FailureGroup
+from db.sample_counts import SampleCounts
 from db.states import BatchState, JobState
 from tests.support.crowd import at_once
 from tests.support.invariants import Snapshot
@@ -48,6 +51,57 @@ def record(database: Database, made: list[JobOutcome], worker: int) -> int:
         written = outcomes.record(connection, made, worker=worker)
         outcomes.settle(connection, [one.batch for one in made])
     return written
+
+
+def test_stored_samples_are_counted_by_what_they_have(
+    database: Database, batch: Batch, claim: Claim, worker: int
+) -> None:
+    def with_samples(line: int, *samples: SampleRow) -> JobOutcome:
+        return succeeded(claim, line)._replace(samples=samples)
+
+    first = [
+        with_samples(1, SampleRow("a", "length", 9), SampleRow("b", "stop", 3, logprobs="[]")),
+        failed(claim, 2),
+        failed(claim, 3, again=True),
+    ]
+    second = [
+        with_samples(3, SampleRow("c", "length", 4), SampleRow("d", "length", 12)),
+        with_samples(4, SampleRow("", "tool_calls", 5, reasoning="Hm", tool_calls="[]")),
+    ]
+    record(database, first, worker)
+    assert batch_now(database, batch).sample_counts == SampleCounts(
+        samples=2, truncated=1, shortest_cut=9, longest_cut=9, with_logprobs=1
+    )
+    record(database, second, worker)
+    assert batch_now(database, batch).sample_counts == SampleCounts(
+        samples=5,
+        truncated=3,
+        shortest_cut=4,
+        longest_cut=12,
+        with_reasoning=1,
+        with_tool_calls=1,
+        with_logprobs=1,
+    )
+    with database.read() as connection:
+        assert "sample counters" not in {one.name for one in audit(connection)}
+
+
+def test_failures_are_grouped_by_code_with_their_first_job(
+    database: Database, batch: Batch, claim: Claim, worker: int
+) -> None:
+    other = failed(claim, 2)._replace(error_code="other", error_message="it is odd")
+    record(database, [failed(claim, 4), failed(claim, 1), other, succeeded(claim, 3)], worker)
+    now = batch_now(database, batch)
+    with database.read() as connection:
+        assert failures.by_code(connection, now) == [
+            FailureGroup("broken", 2, f"{batch.id}-1", "it broke"),
+            FailureGroup("other", 1, f"{batch.id}-2", "it is odd"),
+        ]
+        assert failures.by_code(connection, now, limit=2) == [
+            FailureGroup("broken", 1, f"{batch.id}-1", "it broke"),
+            FailureGroup("other", 1, f"{batch.id}-2", "it is odd"),
+        ]
+        assert failures.by_code(connection, replace(now, failed=0)) == []
 
 
 def test_given_outcomes_when_recorded_then_jobs_results_and_counters_agree(
