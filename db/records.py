@@ -131,6 +131,8 @@ class Job:
     samples: Sequence[Mapping[str, Any]]
     #: What is asked of the model.
     mode: Mode = Mode.GENERATE
+    #: When its batch was created (unix seconds): the time that its chat's template sees.
+    created_at: float | None = None
     #: What it is drawn from, its own or made from its id; None for a line that can't be read, and
     #: where nothing is drawn.
     seed: int | None = None
@@ -245,6 +247,8 @@ class Claim:
     #: The database's clock at the claim (unix seconds).
     now: float
     mode: Mode = Mode.GENERATE
+    #: When the batch was created (unix seconds): the time that chat templates see.
+    created_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,7 @@ def _order(job: Job, made: Provenance) -> dict[str, Any]:
         **asked,
         "params": job.params,
         "seed": job.seed,
+        "clock": job.created_at,
         "revision": made.revision,
     }
 

@@ -60,8 +60,8 @@ def main() -> int:
 def replay(config: Settings, order: Mapping[str, Any]) -> dict[str, Any]:
     """What the model of the settings answers to the order's request. Raises PromptmillError.
 
-    The order has `id`, `prompt` or `messages` and `tools`, `params`, `seed`, and the `revision`
-    that the model must have, or null for any.
+    The order has `id`, `prompt` or `messages` and `tools`, `params`, `seed`, the `clock` that a
+    chat's template sees, and the `revision` that the model must have, or null for any.
     """
     if config.model is None:
         raise UsageError("no model is given")
@@ -109,6 +109,7 @@ def _request(order: Mapping[str, Any]) -> Request:
         prompt=order.get("prompt"),
         messages=order.get("messages"),
         tools=order.get("tools"),
+        clock=order.get("clock"),
     )
 
 

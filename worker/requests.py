@@ -41,7 +41,7 @@ def to_request(run: Run, job: ClaimedJob) -> Request | Measurement | Failed:
     except (orjson.JSONDecodeError, ParameterError) as error:
         return Failed("invalid_request", str(error))
     if not isinstance(params, SamplingParams):
-        return _measurement(run.request_id(job.line), params, stored)
+        return _measurement(run, job.line, params, stored)
     seed = params.seed if params.seed is not None else seed_of(run.claim.batch_uid, job.line)
     return Request(
         id=run.request_id(job.line),
@@ -50,22 +50,22 @@ def to_request(run: Run, job: ClaimedJob) -> Request | Measurement | Failed:
         prompt=stored.get("prompt"),
         messages=stored.get("messages"),
         tools=stored.get("tools"),
+        clock=run.claim.created_at,
     )
 
 
 def _measurement(
-    id: str,  # noqa: A002 - the field's name
-    params: ScoreParams | EmbedParams,
-    stored: dict[str, Any],
+    run: Run, line: int, params: ScoreParams | EmbedParams, stored: dict[str, Any]
 ) -> Measurement:
     if isinstance(params, EmbedParams):
-        return EmbedRequest(id, params, prompt=stored["prompt"])
+        return EmbedRequest(run.request_id(line), params, prompt=stored["prompt"])
     return ScoreRequest(
-        id,
+        run.request_id(line),
         params,
         prompt=stored.get("prompt"),
         messages=stored.get("messages"),
         completion=stored.get("completion"),
+        clock=run.claim.created_at,
     )
 
 

@@ -76,7 +76,12 @@ _TAKE = (
 )
 
 _BATCH = select(
-    batches.c.uid, batches.c.params, batches.c.state, batches.c.mode, db_now().label("now")
+    batches.c.uid,
+    batches.c.params,
+    batches.c.state,
+    batches.c.mode,
+    batches.c.created_at,
+    db_now().label("now"),
 ).where(batches.c.id == bindparam("batch"))
 
 _UNFINISHED = (
@@ -112,6 +117,7 @@ def claim(connection: Connection, chunk: int, *, worker: int, lease: float) -> C
         jobs=_unfinished(connection, row),
         now=batch.now,
         mode=Mode(batch.mode),
+        created_at=batch.created_at,
     )
 
 

@@ -156,6 +156,7 @@ def get_job(connection: Connection, uid: str, line: int) -> Job:
         request=request,
         samples=_samples(connection, batch.key, line),
         mode=batch.mode,
+        created_at=batch.created_at,
         seed=seed,
         params=params,
         provenance=_provenance(row, params) if row.state in JOB_TERMINAL else None,

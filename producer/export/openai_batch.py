@@ -26,6 +26,7 @@ REFUSED = frozenset(
         "endpoint_refused",
         "invalid_request",
         "no_chat_template",
+        "not_rendered",
         "prompt_too_long",
         "unknown_adapter",
         "unsupported_parameter",

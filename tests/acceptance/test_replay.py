@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from worker.checkpoint import Weights
 REQUESTS: list[dict[str, Any]] = [
     {"prompt": "Hello there", "seed": 7, "n": 2, "max_tokens": 12},
     {"prompt": "The mill", "max_tokens": 12, "top_p": 0.9},
-    {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 12, "temperature": 0},
+    {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 12, "echo": True},
 ]
+
+#: What the model's template writes before a chat.
+CLOCK = "It is %Y-%m-%d %H:%M:%S.%f. "
 
 
 class Replayed:
@@ -54,7 +58,10 @@ class Replayed:
 @pytest.fixture
 def ran(embedded: Mill, checkpoint: Checkpoint, tmp_path: Path) -> Replayed:
     embedded.env["PROMPTMILL_ENGINE"] = "transformers"
-    return Replayed(embedded, Path(shutil.copytree(checkpoint("gemma3"), tmp_path / "model")))
+    folder = Path(shutil.copytree(checkpoint("gemma3"), tmp_path / "model"))
+    template = folder / "chat_template.jinja"
+    template.write_text("{{ strftime_now('" + CLOCK + "') }}" + template.read_text())
+    return Replayed(embedded, folder)
 
 
 def other_weights(folder: Path) -> None:
@@ -94,6 +101,8 @@ def test_given_a_model_when_run_then_its_results_tell_what_made_them_and_replays
     assert f"weights    {made.weights}\n" in shown
     assert "seed       7\n" in shown
 
+    created = datetime.fromtimestamp(ran.mill.client.batch(ran.batch).created_at, UTC)
+    assert created.strftime(CLOCK) in ran.job(3).samples[0]["text"]
     for line in (1, 3):
         told = ran.told(line, code=0)
         assert (told["same"], told["differences"], told["changed"]) == (True, [], [])

@@ -33,6 +33,9 @@ class Request:
     messages: Sequence[Mapping[str, Any]] | None = None
     #: Functions that the chat may call, as OpenAI writes them: the template shows them.
     tools: Sequence[Mapping[str, Any]] | None = None
+    #: The time that a chat's template sees (unix seconds): the same whenever the job runs. None:
+    #: the present.
+    clock: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class ScoreRequest:
     messages: Sequence[Mapping[str, Any]] | None = None
     #: What is scored, after the prompt; None: the prompt itself, every token after those before.
     completion: str | None = None
+    #: As a Request's.
+    clock: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from worker.engine.shared.prompt import Prompt, Prompter
 TEMPLATE = (
     "{% for tool in tools or [] %}<{{ tool.function.name }}>{% endfor %}"
     "{% for message in messages %}{{ message.role }}:{{ message.content or '' }}"
-    "{% for call in message.tool_calls or [] %}{{ call.function.arguments | tojson }}{% endfor %}"
+    "{% for call in message.tool_calls or [] %}"
+    "{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}"
     "{% endfor %}"
 )
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
@@ -42,7 +43,7 @@ def test_given_tools_and_calls_when_rendered_then_the_template_shows_them(tokeni
         )
     )
     assert isinstance(prompt, Prompt)
-    assert prompt.text == '<add>user:1 + 1?assistant:{"a": 1}tool:2'
+    assert prompt.text == '<add>user:1 + 1?assistant:add{"a": 1}tool:2'
 
 
 def test_given_a_template_without_tools_when_asked_for_them_then_the_job_says_so(
@@ -50,5 +51,5 @@ def test_given_a_template_without_tools_when_asked_for_them_then_the_job_says_so
 ) -> None:
     prompt = Prompter(tokenizer).prompt(asked([TOOL], {"role": "user", "content": "x"}))
     assert isinstance(prompt, Failed)
-    assert prompt.code == "bad_chat"
-    assert "shows no tools" in prompt.message
+    assert prompt.code == "not_rendered"
+    assert "does not render tools[0].function.name" in prompt.message

@@ -31,7 +31,9 @@ from worker.run import Run
 
 
 def a_run(params: dict[str, Any] | None = None, mode: Mode = Mode.GENERATE) -> Run:
-    claim = Claim(7, 3, "bk3v9xq2h7mz", "token", params or {}, (), now=110.0, mode=mode)
+    claim = Claim(
+        7, 3, "bk3v9xq2h7mz", "token", params or {}, (), now=110.0, mode=mode, created_at=90.0
+    )
     return Run(claim, received_at=100.0)
 
 
@@ -52,6 +54,14 @@ def stored(
     assert made is not None
     assert (made.chunk, made.batch, made.token, made.line) == (7, 3, "token", 5)
     return made
+
+
+def test_clock_of_a_request_is_the_batchs_creation() -> None:
+    chat = {"messages": [{"role": "user", "content": "Which day is it?"}]}
+    assert asked(chat).clock == 90.0
+    scored = to_request(a_run(mode=Mode.SCORE), a_job({**chat, "completion": "Monday"}))
+    assert isinstance(scored, ScoreRequest)
+    assert scored.clock == 90.0
 
 
 def test_given_a_prompt_when_asked_then_line_parameters_go_before_the_batchs() -> None:
@@ -170,7 +180,7 @@ def test_given_a_mode_when_asked_then_the_request_is_the_modes_with_its_own_para
     scoring, embedding = a_run({"logprobs": 2}, Mode.SCORE), a_run({"pooling": "last"}, Mode.EMBED)
     one = to_request(scoring, a_job({"prompt": "a", "completion": "b"}))
     assert one == ScoreRequest(
-        "bk3v9xq2h7mz-5:token", ScoreParams(logprobs=2), prompt="a", completion="b"
+        "bk3v9xq2h7mz-5:token", ScoreParams(logprobs=2), prompt="a", completion="b", clock=90.0
     )
     other = to_request(embedding, a_job({"prompt": "a", "params": {"normalize": True}}))
     assert other == EmbedRequest(

@@ -5,7 +5,12 @@ metadata      what a checkpoint says beside its weights: tokenizer, limits, end 
 weight_files  whether a folder's weights are there and safe to load
 adapter_files a LoRA adapter's folder, found and judged
 prompt        request -> token ids
-rendering     what a chat template is given
+rendering     chats as text, and where in it the answer begins
+chat_template a tokenizer's chat template, under a clock that stands still
+skeleton      a chat with a sentinel for each text, by which is found what a template leaves out
+forms         in which form a template takes messages
+omissions     what to say where a template leaves something out
+sentinels     texts that stand nowhere else
 admission     token ids -> continuations, or why the model can't take them
 continuation  one sample in the making
 guide         structured output: which tokens may come next

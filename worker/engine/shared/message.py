@@ -15,6 +15,7 @@ from typing import Any
 from db.chat import chosen_function, must_call
 from worker.engine.protocol import Failed, Request
 from worker.engine.shared import thinking, tool_calls
+from worker.engine.shared.chat_template import ChatTemplate
 from worker.engine.shared.thinking import Marks, Phases, Said
 from worker.engine.stopping import cut_at_stop
 
@@ -39,6 +40,8 @@ class Opening:
     text: str
     #: It is a message that was begun, and is continued.
     continued: bool
+    #: The template's own words around the texts of the messages.
+    frame: str = ""
 
 
 class Reader:
@@ -48,7 +51,7 @@ class Reader:
         """`encode` adds no special tokens."""
         self._tokenizer = tokenizer
         self._encode = encode
-        template = str(getattr(tokenizer, "chat_template", None) or "")
+        template = ChatTemplate(tokenizer).sources()
         declared = getattr(tokenizer, "response_template", None)
         self._declared = declared if isinstance(declared, Mapping) else None
         self._added = _added(tokenizer)
@@ -69,7 +72,12 @@ class Reader:
             return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
         return str(self._tokenizer.decode([one for one in token_ids if one not in self._dropped]))
 
-    def phases(self, prompt: str, opening: Opening | None, *, guided: bool) -> Phases | None:
+    @property
+    def reads_openings(self) -> bool:
+        """Whether what a prompt has of the answer's turn decides how the answer is read."""
+        return self.marks is not None or self._declared is not None
+
+    def phases(self, opening: Opening | None, *, guided: bool) -> Phases | None:
         """Follows the thinking of an answer as it grows; None: it has none.
 
         `guided`: the answer has to be of a structure, so thinking must be told from it.
@@ -79,8 +87,8 @@ class Reader:
             return None
         opened = thinking.is_opened(marks, opening.text, continued=opening.continued)
         over = opening.continued or marks.close in opening.text or marks == thinking.HARMONY
-        # "Here is" is how many an answer begins: such a mark counts where the prompt asks for it.
-        strange = guided and marks.open not in self._added and marks.open not in prompt
+        # "Here is" is how many an answer begins: such a mark counts where the template asks for it.
+        strange = guided and marks.open not in self._added and marks.open not in opening.frame
         if not opened and (over or strange):
             return None
         return Phases(marks, self.decode, self._encode, opened=opened)
@@ -103,7 +111,6 @@ class Reader:
     def message(
         self,
         request: Request,
-        prompt: str,
         opening: Opening | None,
         token_ids: Sequence[int],
         finish_reason: str,
@@ -111,14 +118,14 @@ class Reader:
     ) -> Message:
         """What the tokens of sample number `index` say; stop strings cut the answer proper.
 
-        `prompt` is the rendered one; `opening` None: it is no chat, so nothing is marked.
+        `opening` None: it is no chat, so nothing is marked.
         """
         stops = request.params.stop
         if opening is None:
             text = self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
             return Message(cut_at_stop(str(text), stops), finish_reason)
         tools = callable_tools(request)
-        said = self._as_declared(request, prompt, opening, token_ids, tools)
+        said = self._as_declared(request, opening, token_ids, tools)
         said = said or self._apart(request, opening, token_ids)
         text, calls = cut_at_stop(said.text, stops), said.calls
         if tools and not calls and self.format is not None:
@@ -153,7 +160,6 @@ class Reader:
     def _as_declared(
         self,
         request: Request,
-        prompt: str,
         opening: Opening,
         token_ids: Sequence[int],
         tools: Sequence[Mapping[str, Any]],
@@ -164,7 +170,9 @@ class Reader:
             return None
         raw = str(self._tokenizer.decode(list(token_ids)))
         try:
-            found = self._tokenizer.parse_response(raw, prefix=prompt, tools=list(tools) or None)
+            found = self._tokenizer.parse_response(
+                raw, prefix=opening.text, tools=list(tools) or None
+            )
             calls = tuple(_declared_call(one) for one in found.get("tool_calls") or ())
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
-import jinja2
-
 from worker.engine.protocol import EmbedRequest, Failed, Request, ScoreRequest
-from worker.engine.shared import rendering
+from worker.engine.shared.chat_template import ChatTemplate
 from worker.engine.shared.message import Message, Opening, Reader, demanded
+from worker.engine.shared.rendering import Renderer
 from worker.engine.shared.thinking import Phases
 
 #: What tokenizers raise for a text.
@@ -39,6 +38,11 @@ class Prompter:
         # A fast tokenizer must not be reconfigured by one thread while another encodes.
         self._lock = Lock()
         self.reader = Reader(tokenizer, lambda text: self._ids(text, special=False))
+        self._renderer = Renderer(
+            ChatTemplate(tokenizer),
+            reasons=self.reader.marks is not None,
+            opening_matters=self.reader.reads_openings,
+        )
 
     def prompt(self, request: Request | ScoreRequest | EmbedRequest) -> Prompt | Failed:
         """Failed for a chat without a template, a template's own error, or an empty prompt."""
@@ -76,9 +80,7 @@ class Prompter:
         index: int,
     ) -> Message:
         """What the tokens of sample number `index` say; under `echo` the prompt comes first."""
-        made = self.reader.message(
-            request, prompt.text, prompt.opening, token_ids, finish_reason, index
-        )
+        made = self.reader.message(request, prompt.opening, token_ids, finish_reason, index)
         return replace(made, text=prompt.text + made.text) if request.params.echo else made
 
     def phases(self, request: Request, prompt: Prompt) -> Phases | None:
@@ -87,7 +89,7 @@ class Prompter:
         guided = params.structure is not None or demanded(request) is not None
         if not guided and not params.stop:
             return None
-        return self.reader.phases(prompt.text, prompt.opening, guided=guided)
+        return self.reader.phases(prompt.opening, guided=guided)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
@@ -108,26 +110,14 @@ class Prompter:
             return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
 
     def _chat(self, request: Request | ScoreRequest) -> Prompt | Failed:
-        template = getattr(self._tokenizer, "chat_template", None)
-        if not template:
-            return Failed(
-                "no_chat_template",
-                "the model's tokenizer has no chat template, so it takes no messages: "
-                "give a prompt, or use an instruction-tuned model",
-            )
-        wanted = rendering.wanted(request, str(template))
-        if isinstance(wanted, Failed):
-            return wanted
+        rendered = self._renderer.render(request)
+        if isinstance(rendered, Failed):
+            return rendered
         try:
-            with self._lock:
-                text = self._tokenizer.apply_chat_template(
-                    wanted.messages, tokenize=False, **wanted.arguments
-                )
-                ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        except (jinja2.TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
-            return Failed("bad_chat", f"the chat template refuses the messages: {_line(error)}")
-        text = str(text)
-        return Prompt(list(ids), text, special=False, opening=wanted.opening(text))
+            ids = self._ids(rendered.text, special=False)
+        except _UNREADABLE as error:
+            return Failed("bad_prompt", f"the tokenizer can't read the chat: {_line(error)}")
+        return Prompt(ids, rendered.text, special=False, opening=rendered.opening)
 
 
 def _line(error: Exception) -> str:
