@@ -1,13 +1,13 @@
 """Generation parameters: their names, ranges and defaults, in one place.
 
 Producers validate with it at submit, workers read with it at claim. A batch has defaults; a
-line overrides them one by one. Nothing is ever silently ignored: an unknown name is an error
-that offers the nearest valid one. The other modes' parameters (`db.modes`) go the same way.
+line overrides them one by one. Nothing that asks for something is ever ignored: an unknown name is
+an error that offers the valid one, and another system's parameter (`db.foreign_names`) is accepted
+with a value that changes nothing. The other modes' parameters (`db.modes`) go the same way.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import reprlib
@@ -26,6 +26,8 @@ from pydantic import (
 from db.adapters import AdapterName
 from db.chat import check_template_kwargs, check_tool_choice, check_turns, must_call
 from db.errors import ParameterError
+from db.foreign_names import advice, is_neutral, translation
+from db.misspellings import near_miss
 from db.modes import EmbedParams, Mode, ScoreParams
 from db.structure import Structure, compiled, structure
 from db.validity import checker
@@ -116,12 +118,12 @@ class SamplingParams(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _spellings(cls, values: Any) -> Any:
-        """Accept a lone stop string, and lists where tuples are kept (JSON has no tuples)."""
+        """Accept a lone stop string, an empty one as none, and lists for tuples, as in JSON."""
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
         if isinstance(values.get("stop"), str):
-            values["stop"] = (values["stop"],)
+            values["stop"] = (values["stop"],) if values["stop"] else ()
         for name, members in _LISTS:
             value = values.get(name)
             if value is None:
@@ -136,7 +138,7 @@ class SamplingParams(BaseModel):
     def _consistent(self, info: ValidationInfo) -> Self:
         if self.max_tokens is not None and self.max_length is not None:
             raise ValueError("give max_tokens or max_length, not both")
-        if self.top_logprobs is not None and not self.wants_logprobs:
+        if self.top_logprobs and not self.wants_logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         check_tool_choice(self.tool_choice)
         check_template_kwargs(self.chat_template_kwargs)
@@ -229,20 +231,26 @@ def normalise(
 ) -> dict[str, Any]:
     """The given overrides under their own names, validated together with `defaults`.
 
-    Only what was given is returned, so that overrides can be merged; null means "not given".
+    Only what was given is returned, so that overrides can be merged; null means "not given", as
+    does another system's parameter with a value that changes nothing.
     `defaults` of None: these are a batch's own, which lines may still complete.
     Raises ParameterError, naming the parameter, what is wrong, and for an unknown one the
-    nearest valid name.
+    valid name.
     """
     renamed: dict[str, Any] = {}
     for name, value in given.items():
         own = _aliases(mode).get(name, name)
         if own not in MODELS[mode].model_fields:
-            raise ParameterError(_unknown(name, mode))
+            if is_neutral(name, value, {**(defaults or {}), **given}):
+                continue
+            raise ParameterError(_unknown(name, value, mode))
         if value is None:
             continue
-        if own in renamed:
-            raise ParameterError(f"parameter '{name}' is given twice ('{own}' is the same one)")
+        if own in renamed and renamed[own] != value:
+            raise ParameterError(
+                f"parameter '{name}' is given twice, with different values ('{own}' is the same "
+                "one): keep one"
+            )
         renamed[own] = value
     if not renamed:
         return {}
@@ -351,9 +359,13 @@ def _shown(value: object) -> str:
     return reprlib.repr(value)
 
 
-def _unknown(name: str, mode: Mode) -> str:
+def _unknown(name: str, value: object, mode: Mode) -> str:
+    refused = advice(name, value)
+    if refused is not None:
+        return refused
     known = parameter_names(mode)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else "known: " + ", ".join(known)
+    own = translation(name)
+    near = own if own in known else near_miss(name, known)
+    hint = f"did you mean '{near}'?" if near else "known: " + ", ".join(known)
     where = "" if mode is Mode.GENERATE else f" in mode {mode}"
     return f"unknown parameter '{name}'{where}: {hint}"

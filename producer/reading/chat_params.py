@@ -10,12 +10,27 @@ from db.chat import CHAT_PARAMS, arguments_schema, chosen_function, must_call
 from db.structure import Structure, compiled
 from producer.reading.texts import Refusal, check_text, shown
 
+#: Without tools, these ask for nothing.
+_IDLE = ("none", "auto")
+
 _OF_TOOLS = ("tool_choice", "parallel_tool_calls")
 
 
 def chat_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a batch or a line that only a chat can have, and that are given."""
     return {name: params[name] for name in CHAT_PARAMS if params.get(name) is not None}
+
+
+def drop_idle_choice(
+    request: Mapping[str, Any], params: dict[str, Any], defaults: Mapping[str, Any]
+) -> None:
+    """Take away how tools are called from the line's `params` where there are none to call."""
+    if request.get("tools"):
+        return
+    if params.get("tool_choice") in _IDLE and "tool_choice" not in defaults:
+        del params["tool_choice"]
+    if "parallel_tool_calls" in params and "parallel_tool_calls" not in defaults:
+        del params["parallel_tool_calls"]
 
 
 def refuse_for_prompt(params: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from db.errors import InputError
+from db.foreign_names import is_known_elsewhere
 from producer.reading.keys import Names, elsewhere, nearest
 from producer.reading.template import Template, no_such_column
 from producer.reading.texts import shown
@@ -35,7 +36,8 @@ def _check_request_columns(columns: Sequence[str], names: Names, name: str) -> N
             how = "or separate the columns by commas (or name the file .tsv for tabs)"
         raise InputError(f"{name}: no column 'prompt' among {there}: rename one, {how}")
     for column in columns:
-        if column not in names.known:
+        # Of another system's parameter, each row's value decides.
+        if column not in names.known and not is_known_elsewhere(column):
             raise InputError(
                 f"{name}: the column {shown(column)} is no part of a request"
                 f"{elsewhere(column, names)}: remove it, {how}; {nearest(column, names.known)}"

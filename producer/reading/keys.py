@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from db.foreign_names import advice, is_neutral, translation
+from db.misspellings import near_miss
 from db.modes import Mode
 from db.sampling import parameter_names
 from producer.reading.texts import Refusal, shown
@@ -47,60 +48,23 @@ NAMES = {
     Mode.EMBED: _names(Mode.EMBED, ("prompt", "text")),
 }
 
-#: Names that people use for ours and that no spelling distance finds.
-_MEANT = {
-    "id": "custom_id",
-    "input": "prompt",
-    "instruction": "prompt",
-    "question": "prompt",
-    "text": "prompt",
-    "chat": "messages",
-    "conversations": "messages",
-    "parameters": "params",
-    "sampling_params": "params",
-    "schema": "response_format",
-    "json_schema": "response_format",
-}
-
-#: Real features of other servers that promptmill does not have.
-_UNSUPPORTED = frozenset(
-    {
-        "audio",
-        "best_of",
-        "frequency_penalty",
-        "function_call",
-        "functions",
-        "logit_bias",
-        "modalities",
-        "prediction",
-        "presence_penalty",
-        "reasoning_effort",
-        "service_tier",
-        "stream_options",
-        "suffix",
-        "verbosity",
-        "web_search_options",
-    }
-)
-
 
 def nearest(key: object, known: Collection[str]) -> str:
-    """The end of a message about an unknown key: the nearest valid name, else all of them."""
-    meant = _MEANT.get(str(key))
-    near = (
-        [meant] if meant in known else difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-    )
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+    """The end of a message about an unknown key: the name that is meant, else all of them."""
+    own = translation(str(key))
+    near = own if own in known else near_miss(str(key), known)
+    return f"did you mean '{near}'?" if near else f"known are {', '.join(known)}"
 
 
-def check_parameter_name(key: object, names: Names) -> None:
-    """Refusal unless `key` is the name of a parameter of the mode."""
-    if key in names.parameters:
+def check_parameter_name(key: object, value: object, names: Names) -> None:
+    """Refusal unless `key` is the name of a parameter of the mode.
+
+    Of another system's parameter, `db.sampling.normalise` decides by its value.
+    """
+    if key in names.parameters or is_neutral(key, value) or advice(str(key), value) is not None:
         return
-    if key in _UNSUPPORTED:
-        raise Refusal(f"unknown parameter {shown(key)}: not supported yet, remove it")
     others = elsewhere(key, names)
-    if others and str(key) not in _MEANT:
+    if others and translation(str(key)) is None:
         raise Refusal(f"unknown key {shown(key)}{others}: give that --mode, or remove it")
     raise Refusal(f"unknown key {shown(key)}{others}: {nearest(key, names.known)}")
 

@@ -13,9 +13,6 @@ COMPLETIONS = "/v1/completions"
 
 _KEYS = ("custom_id", "method", "url", "body")
 
-#: Keys of a body that say how the call is booked or delivered, not what is generated.
-_BOOKKEEPING = frozenset({"stream", "store", "user", "metadata"})
-
 
 def is_line(item: Mapping[str, Any]) -> bool:
     """Whether an object is meant as a line of an OpenAI batch file."""
@@ -45,9 +42,8 @@ def unwrap(item: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def _request(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body without its bookkeeping, and with a lone prompt taken out of its list."""
-    _check_bookkeeping(body)
-    request = {key: value for key, value in body.items() if key not in _BOOKKEEPING}
+    """The body, with a lone prompt taken out of its list."""
+    request = dict(body)
     prompt = request.get("prompt")
     if isinstance(prompt, list):
         if len(prompt) != 1:
@@ -57,15 +53,3 @@ def _request(body: Mapping[str, Any]) -> dict[str, Any]:
         if key in request:
             raise Refusal(f"unknown key '{key}' in the body of an OpenAI batch line: move it out")
     return request
-
-
-def _check_bookkeeping(body: Mapping[str, Any]) -> None:
-    for key, why in (("stream", "a batch has no stream"), ("store", "nothing is kept elsewhere")):
-        value = body.get(key)
-        if value is not None and value is not False:
-            raise Refusal(f"'{key}' is {shown(value)}: {why}, remove it or set it to false")
-    user, metadata = body.get("user"), body.get("metadata")
-    if user is not None and not isinstance(user, str):
-        raise Refusal(f"'user' is {kind(user)}: it must be text")
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise Refusal(f"'metadata' is {kind(metadata)}: it must be an object")

@@ -22,7 +22,12 @@ from db.modes import Mode
 from db.sampling import merge, normalise
 from producer.reading import openai_batch
 from producer.reading.chat import check_messages, check_tools
-from producer.reading.chat_params import chat_params, check_chat_params, refuse_for_prompt
+from producer.reading.chat_params import (
+    chat_params,
+    check_chat_params,
+    drop_idle_choice,
+    refuse_for_prompt,
+)
 from producer.reading.keys import NAMES, Names, check_parameter_name
 from producer.reading.lines import BadLine, Flaw, Line
 from producer.reading.template import TEXT_COLUMN, Template
@@ -121,7 +126,7 @@ class RequestParser:
         params = self._params(_given(item, self.names))
         request = self._asked(item)
         tools = item.get("tools")
-        if tools is not None:
+        if tools is not None and tools != []:
             if "messages" not in request:
                 raise Refusal("has 'tools' and no 'messages': only a chat can call tools")
             request["tools"] = check_tools(tools, self._max_prompt_bytes)
@@ -130,6 +135,7 @@ class RequestParser:
             request["completion"] = check_completion(completion, self._max_prompt_bytes)
         elif "messages" in request and self.names.mode is Mode.SCORE:
             raise Refusal("is a chat without a 'completion': give the answer that is to be scored")
+        drop_idle_choice(request, params, self._chat_defaults)
         check_chat_params(request, {**self._chat_defaults, **chat_params(params)})
         if params:
             request["params"] = params
@@ -208,8 +214,8 @@ def _given(item: Mapping[str, Any], names: Names) -> dict[str, Any]:
             if key in given:
                 raise Refusal(f"parameter '{key}' is given twice, in 'params' too: keep one")
             given[key] = value
-    for key in given:
-        check_parameter_name(key, names)
+    for key, value in given.items():
+        check_parameter_name(key, value, names)
     return given
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import click
 import pytest
 
+from db import foreign_names
 from db.modes import EmbedParams, Mode, ScoreParams
 from db.records import Job, Result
 from db.sampling import ALIASES, SamplingParams
@@ -128,6 +129,11 @@ def test_every_alias_is_documented() -> None:
     table = rows(section(FORMATS, "## Generation parameters"))
     documented = {names(row[0])[0]: names(row[1])[0] for row in table if len(row) == 2}
     assert documented == ALIASES
+
+
+def test_tables_of_other_systems_parameters_are_the_programs() -> None:
+    for table in foreign_names.tables().split("\n\n"):
+        assert table in FORMATS
 
 
 def test_every_parameter_stands_in_the_table_of_the_engines() -> None:

@@ -30,7 +30,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "top_k": ([-1, 0, 50], [-2, 1.5, True]),
     "min_p": ([0, 1], [-0.1, 1.1, NAN]),
     "n": ([1, 128], [0, 129, True, 2.0]),
-    "stop": (["\n", ["a", "b"], ["x" * 1000], []], ["", [""], ["x" * 1001], ["a"] * 17, 3, [3]]),
+    "stop": (["\n", ["a", "b"], ["x" * 1000], []], [[""], ["x" * 1001], ["a"] * 17, 3, [3]]),
     "stop_token_ids": ([[0, 5], []], [[-1], [1.5], ["1"], [True], 3, [1] * 257]),
     "seed": ([0, 2**63 - 1], [-1, 2**63, 1.5, True, "1"]),
     "logprobs": ([True, False, 0, 20], [-1, 21, "yes", 1.5]),
@@ -98,8 +98,9 @@ def test_given_an_alias_when_normalised_then_it_is_stored_under_our_name(
     alias: str, own: str
 ) -> None:
     assert normalise({alias: 3}) == {own: 3}
-    with pytest.raises(ParameterError, match=f"'{alias}' is given twice"):
-        normalise({own: 3, alias: 3})
+    assert normalise({own: 3, alias: 3}) == {own: 3}
+    with pytest.raises(ParameterError, match=f"'{alias}' is given twice, with different values"):
+        normalise({own: 3, alias: 4})
 
 
 def test_given_the_names_when_listed_then_aliases_are_among_them() -> None:

@@ -43,7 +43,6 @@ def test_given_a_choice_when_read_then_it_is_a_parameter(choice: Any) -> None:
     ("item", "reason"),
     [
         (chat(tool_choice="required"), "has 'tool_choice' and no 'tools'"),
-        (chat(parallel_tool_calls=True), "has 'parallel_tool_calls' and no 'tools'"),
         (chat(tools=[WEATHER], tool_choice=NAMED), "names the function 'time', and 'tools' has"),
         (chat(tools=[WEATHER], tool_choice="sometimes"), "'tool_choice' is one of none, auto"),
         (chat(tools=[WEATHER], tool_choice="sometimes"), "not 'sometimes'"),
@@ -63,7 +62,7 @@ def test_given_a_choice_when_read_then_it_is_a_parameter(choice: Any) -> None:
             chat(continue_final_message=True, add_generation_prompt=True),
             "ask for one of them",
         ),
-        ({"prompt": "x", "tool_choice": "auto"}, "is a prompt"),
+        ({"prompt": "x", "tool_choice": "required"}, "is a prompt"),
         ({"prompt": "x", "chat_template_kwargs": {"a": 1}}, "is a prompt"),
         (
             {"messages": [{"role": "user", "content": "x", "reasoning_content": "y"}]},
