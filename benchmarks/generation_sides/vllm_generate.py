@@ -1,4 +1,7 @@
-"""vLLM's `LLM.generate` on a CPU, in an environment of its own; VLLM_EAGER=0 compiles."""
+"""vLLM's `LLM.generate` on a CPU, in its own environment; VLLM_EAGER=0 compiles.
+
+Its settings come from outside, as environment variables: see `benchmarks/vllm_settings.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from benchmarks.generation_sides.common import report, work
 from benchmarks.workloads import Task
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
