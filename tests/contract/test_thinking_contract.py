@@ -104,6 +104,16 @@ def test_given_a_model_that_thinks_when_completed_then_its_thinking_is_apart(
     assert len(one.logprobs) == one.completion_tokens  # the thinking's included
 
 
+def test_end_of_turn_that_the_config_lacks_ends_a_chat(started: Started) -> None:
+    engine = started("qwen3", "Paris.", end_is_listed=False)
+    one = sample(engine, asked())
+    assert (one.text, one.finish_reason) == ("Paris.", "stop")
+    chosen = sample(engine, asked("b", choice=["Paris.", "Paris. Or Lyon."]))
+    assert (chosen.text, chosen.finish_reason) == ("Paris.", "stop")
+    on = sample(engine, asked("c", ignore_eos=True))
+    assert on.finish_reason == "length"
+
+
 @pytest.mark.parametrize("style", SAYS)
 def test_given_a_limit_within_the_thinking_when_reached_then_there_is_no_text(
     started: Started, style: Style

@@ -187,11 +187,13 @@ def build_parrot(
     *,
     messages: Sequence[Any] = CHAT,
     context_length: int = 1024,
+    end_is_listed: bool = True,
     **arguments: Any,
 ) -> Path:
     """A checkpoint that answers `messages` with `says` and its end token.
 
-    `arguments`: what else the prompt is rendered with.
+    `end_is_listed`: its config names that end token, and not another one. `arguments`: what else
+    the prompt is rendered with.
     """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -209,7 +211,9 @@ def build_parrot(
         n_head=4,
         n_inner=512,  # four times the width: KerasHub knows no other
         bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id
+        if end_is_listed
+        else tokenizer.convert_tokens_to_ids("~"),
     )
     state = torch.get_rng_state()
     try:

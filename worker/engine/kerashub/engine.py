@@ -56,7 +56,7 @@ class KerasEngine(AnsweringEngine):
         vocabulary = passes.vocabulary()
         admission = Admission(
             prompter=prompter,
-            guides=Guides(loaded.tokenizer, vocabulary, loaded.end_ids),
+            guides=Guides(loaded.tokenizer, vocabulary, loaded.end_ids | prompter.turn_ends),
             end_ids=loaded.end_ids,
             vocabulary=vocabulary,
             context_length=loaded.context_length,

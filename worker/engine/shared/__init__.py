@@ -11,6 +11,7 @@ skeleton      a chat with a sentinel for each text, by which is found what a tem
 forms         in which form a template takes messages
 omissions     what to say where a template leaves something out
 sentinels     texts that stand nowhere else
+turn_ends     which tokens end an assistant's turn
 admission     token ids -> continuations, or why the model can't take them
 continuation  one sample in the making
 guide         structured output: which tokens may come next

@@ -57,7 +57,7 @@ class Admission:
             return guide
         end_ids = frozenset(params.stop_token_ids)
         if not params.ignore_eos:
-            end_ids |= self.end_ids
+            end_ids |= self.end_ids if prompt.opening is None else self.chat_end_ids
         serial = next(_serial)
         return [
             Continuation(
@@ -76,6 +76,12 @@ class Admission:
             )
             for index in range(params.n)
         ]
+
+    @property
+    def chat_end_ids(self) -> frozenset[int]:
+        """Ids that end a chat's answer; the model may have no row for some."""
+        ends = (one for one in self.prompter.turn_ends if one < self.vocabulary)
+        return self.end_ids | frozenset(ends)
 
     def _guide(self, request: Request) -> Guide | Failed | None:
         calls, wanted = self.prompter.reader.calls_grammar(request), request.params.structure

@@ -12,6 +12,7 @@ from worker.engine.shared.chat_template import ChatTemplate
 from worker.engine.shared.message import Message, Opening, Reader, demanded
 from worker.engine.shared.rendering import Renderer
 from worker.engine.shared.thinking import Phases
+from worker.engine.shared.turn_ends import shown, turn_ends
 
 #: What tokenizers raise for a text.
 _UNREADABLE = (UnicodeError, TypeError, ValueError)
@@ -38,8 +39,12 @@ class Prompter:
         # A fast tokenizer must not be reconfigured by one thread while another encodes.
         self._lock = Lock()
         self.reader = Reader(tokenizer, lambda text: self._ids(text, special=False))
+        template = ChatTemplate(tokenizer)
+        #: Ids that end a chat's answer, besides those that end any text.
+        self.turn_ends = turn_ends(tokenizer, template)
+        self._shown_ends = shown(tokenizer, self.turn_ends)
         self._renderer = Renderer(
-            ChatTemplate(tokenizer),
+            template,
             reasons=self.reader.marks is not None,
             opening_matters=self.reader.reads_openings,
         )
@@ -80,6 +85,8 @@ class Prompter:
         index: int,
     ) -> Message:
         """What the tokens of sample number `index` say; under `echo` the prompt comes first."""
+        if prompt.opening is not None and token_ids and token_ids[-1] in self._shown_ends:
+            token_ids = token_ids[:-1]
         made = self.reader.message(request, prompt.opening, token_ids, finish_reason, index)
         return replace(made, text=prompt.text + made.text) if request.params.echo else made
 

@@ -81,7 +81,7 @@ class TransformersEngine(AnsweringEngine):
         vocabulary = loaded.vocabulary
         admission = Admission(
             prompter=prompter,
-            guides=Guides(loaded.tokenizer, vocabulary, loaded.end_ids),
+            guides=Guides(loaded.tokenizer, vocabulary, loaded.end_ids | prompter.turn_ends),
             end_ids=loaded.end_ids,
             vocabulary=vocabulary,
             context_length=loaded.context_length,

@@ -232,10 +232,13 @@ async def _generate(started: _Started, job: _Job) -> Completed | Failed:
                 generate_sample(
                     generate,
                     job.prompt.token_ids,
-                    sampling.arguments(request, job.limit, index, job.calls),
+                    sampling.arguments(
+                        request, job.limit, index, job.calls, started.plan.turn_ends
+                    ),
                     f"{name}#{index}",
                     request.params.adapter,
                     prompter.phases(request, job.prompt),
+                    started.plan.turn_ends,
                 )
             )
             for index in range(request.params.n)

@@ -8,7 +8,7 @@ cache.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,9 +47,13 @@ async def generate_sample(
     name: str,
     adapter: str | None,
     phases: Phases | None,
+    turn_ends: Collection[int] = (),
 ) -> Made:
-    """`arguments` are those of the whole sample; `phases`: it may think first."""
-    sample = _Sample(generate, prompt_ids, arguments, name, adapter)
+    """`arguments` are those of the whole sample; `phases`: it may think first.
+
+    `turn_ends`: those of its stop tokens that have no place in the thinking before a structure.
+    """
+    sample = _Sample(generate, prompt_ids, arguments, name, adapter, turn_ends)
     if phases is not None:
         if not phases.thinking:
             await sample.peek(phases)
@@ -70,7 +74,19 @@ class _Sample:
     arguments: Mapping[str, Any]
     name: str
     adapter: str | None
+    turn_ends: Collection[int]
     made: Made = field(default_factory=Made)
+
+    @property
+    def _free(self) -> dict[str, Any]:
+        """The arguments without what is asked of the answer."""
+        arguments = self.arguments
+        free = {**arguments, "stop": [], "structured_outputs": None}
+        if arguments["structured_outputs"] is not None:
+            # No end has a place before the mark behind which a structure has to come.
+            stops = [one for one in arguments["stop_token_ids"] if one not in self.turn_ends]
+            free |= {"ignore_eos": True, "stop_token_ids": stops}
+        return free
 
     @property
     def left(self) -> int:
@@ -80,7 +96,7 @@ class _Sample:
     async def peek(self, phases: Phases) -> None:
         """Whether it begins with thinking: then that is kept, else nothing."""
         some = min(self.left, len(phases.open_ids) + _MORE)
-        output = await self._call("peek", {**_free(self.arguments), "max_tokens": some})
+        output = await self._call("peek", {**self._free, "max_tokens": some})
         for place, token_id in enumerate(output.outputs[0].token_ids, start=1):
             thought = phases.thinking
             phases.push(token_id)
@@ -96,7 +112,7 @@ class _Sample:
         if self.left < 1 or self.made.finish_reason == "stop":
             return
         to_the_mark = {"stop": [phases.close], "detokenize": True, "skip_special_tokens": False}
-        output = await self._call("thinking", {**_free(self.arguments), **to_the_mark})
+        output = await self._call("thinking", {**self._free, **to_the_mark})
         self.made.add(output)
         for token_id in output.outputs[0].token_ids:
             phases.push(token_id)
@@ -119,13 +135,6 @@ class _Sample:
             f"{self.name}/{step}",
             self.adapter,
         )
-
-
-def _free(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments without what is asked of the answer."""
-    # An end token has no place before the mark where a structure has to come.
-    ignored = arguments["ignore_eos"] or arguments["structured_outputs"] is not None
-    return {**arguments, "stop": [], "structured_outputs": None, "ignore_eos": ignored}
 
 
 def _seed(seed: int | None, made: int) -> int | None:

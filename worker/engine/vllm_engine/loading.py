@@ -45,6 +45,8 @@ class Plan:
     context_length: int
     vocabulary: int
     prompter: Prompter
+    #: Tokens that end a chat, besides those that vLLM has from the checkpoint.
+    turn_ends: frozenset[int]
     #: Tokens to try the loaded model on.
     trial_ids: list[int]
     #: transformers' configuration of it.
@@ -117,12 +119,14 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
         raise ModelLoadError(_why(config, error)) from error
     # Not vLLM's own, which its loop uses while we encode on other threads.
     tokenizer = load_tokenizer(config)
+    prompter, vocabulary = Prompter(tokenizer), model.get_vocab_size()
     return Plan(
         config=config,
         make=make,
         context_length=model.max_model_len,
-        vocabulary=model.get_vocab_size(),
-        prompter=Prompter(tokenizer),
+        vocabulary=vocabulary,
+        prompter=prompter,
+        turn_ends=frozenset(one for one in prompter.turn_ends if one < vocabulary),
         trial_ids=list(tokenizer(_TRIAL)["input_ids"]),
         shape=shape,
         there=there,

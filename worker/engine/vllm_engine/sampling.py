@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from db.sampling import SamplingParams
@@ -35,9 +35,16 @@ def sample_seed(seed: int, index: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def arguments(request: Request, limit: int, index: int, calls: str | None = None) -> dict[str, Any]:
+def arguments(
+    request: Request,
+    limit: int,
+    index: int,
+    calls: str | None = None,
+    turn_ends: Collection[int] = (),
+) -> dict[str, Any]:
     """Arguments of vLLM's SamplingParams for one sample of at most `limit` tokens.
 
+    `turn_ends`: tokens that end a chat, besides those that vLLM has from the checkpoint.
     `calls`: a grammar in Lark's notation that the answer follows, in place of any structure.
     """
     params = request.params
@@ -50,7 +57,7 @@ def arguments(request: Request, limit: int, index: int, calls: str | None = None
         "repetition_penalty": params.repetition_penalty,
         "seed": None if params.greedy else sample_seed(request.seed, index),
         "stop": list(params.stop),
-        "stop_token_ids": list(params.stop_token_ids),
+        "stop_token_ids": _stop_token_ids(request, turn_ends),
         # Past the end of a structure vLLM would go on without one.
         "ignore_eos": params.ignore_eos and wanted is None,
         "max_tokens": limit,
@@ -60,6 +67,14 @@ def arguments(request: Request, limit: int, index: int, calls: str | None = None
         "detokenize": bool(params.stop),
         "include_stop_str_in_output": True,
     }
+
+
+def _stop_token_ids(request: Request, turn_ends: Collection[int]) -> list[int]:
+    """vLLM stops at these under `ignore_eos`, too."""
+    params = request.params
+    if request.messages is None or params.ignore_eos:
+        return list(params.stop_token_ids)
+    return sorted({*params.stop_token_ids, *turn_ends})
 
 
 def sample(request: Request, index: int, made: Made, prompt: Prompt, prompter: Prompter) -> Sample:

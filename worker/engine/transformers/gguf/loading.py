@@ -32,18 +32,15 @@ from db.gguf import (
     read_header,
 )
 from worker.engine.protocol import EngineConfig
+from worker.engine.shared.chat_template import ChatTemplate
 from worker.engine.shared.metadata import LOAD_ERRORS, check_tokenizer, one_line
+from worker.engine.shared.turn_ends import turn_ends
 from worker.engine.transformers.gguf.gaps import check_all_read, fill_config, scale_rope
 from worker.engine.transformers.gguf.reading import quick_reader
 
 #: A file's name where transformers looks for it.
 _NAME = "model.gguf"
 
-#: Control tokens that end a turn, whatever the file names as its end: as in llama.cpp.
-_ENDS_OF_TURN = (
-    *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>"),
-    *("<|end_of_text|>", "<|eom_id|>", "<end_of_utterance>"),
-)
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
@@ -135,11 +132,10 @@ def load(
 
 
 def end_ids(header: Header, tokenizer: Any) -> frozenset[int]:
-    """Ids that end a text: those that the file names, and its ends of turns."""
+    """Ids that end a text, of a chat or not: those that the file names, and its ends of turns."""
     named = {header.metadata.get(f"tokenizer.ggml.{key}") for key in _END_KEYS}
-    added = tokenizer.added_tokens_decoder.items()
-    named |= {key for key, one in added if one.special and one.content in _ENDS_OF_TURN}
-    return frozenset(one for one in named if isinstance(one, int))
+    ids = {one for one in named if isinstance(one, int)}
+    return turn_ends(tokenizer, ChatTemplate(tokenizer)) | ids
 
 
 def revision(model: str, file: Path, header: Header) -> str:
