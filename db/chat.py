@@ -28,6 +28,18 @@ _OURS = frozenset(
 )
 
 
+def text_of(content: object) -> str | None:
+    """A message's content as one text: its parts are joined by a newline; None: it has none.
+
+    For a template that takes texts only; one that takes parts is given the stored list.
+    """
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list | tuple) and content:
+        return "\n".join(str(part.get("text", "")) for part in content)
+    return None
+
+
 def check_tool_choice(value: str | Mapping[str, Any] | None) -> None:
     """As OpenAI writes it. Raises ValueError where it is not."""
     if value is None or (isinstance(value, str) and value in _CHOICES):

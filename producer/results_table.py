@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from db.chat import text_of
 from db.records import Result
 from producer.display import calls_in_words, measure, table
 
@@ -52,7 +53,7 @@ def _prompt(request: str | None) -> str:
     """A completion's prompt, or a chat's last message."""
     stored = orjson.loads(request or "{}")
     if "messages" in stored:
-        return str(stored["messages"][-1].get("content", ""))
+        return text_of(stored["messages"][-1].get("content")) or ""
     return str(stored.get("prompt", ""))
 
 

@@ -1,151 +1,187 @@
-"""The messages of a chat: checked, and brought into one form."""
+"""The messages of a chat: checked, and brought into one form.
+
+An answer of an API comes back as history, in whatever form its client wrote it: OpenAI's
+`model_dump()` with its nulls and empty lists, reasoning under three names, Anthropic's blocks. All
+become OpenAI's messages with what a chat template can render; what it could not is refused.
+"""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
+from itertools import groupby, pairwise
 from typing import Any
 
+from producer.reading.content import Call, Reasoning, Text, ToolResult, parts_of, stored
 from producer.reading.keys import nearest
-from producer.reading.texts import Refusal, check_size, check_text, kind, shown
+from producer.reading.texts import Refusal, check_size, check_text, json_text, kind, shown
+from producer.reading.tools import check_calls
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 #: Text that a message may carry besides its role and content.
 _EXTRAS = ("name", "tool_call_id", "reasoning_content")
 
-#: As OpenAI has it.
-_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+#: Other names of an assistant's reasoning: vLLM's and OpenRouter's, Ollama's.
+_REASONINGS = ("reasoning_content", "reasoning", "thinking")
+
+#: The reasoning once more, in parts.
+_REASONING_PARTS = ("reasoning_details", "thinking_blocks")
 
 _KEYS = ("role", "content", "tool_calls", *_EXTRAS)
 
+#: What an assistant's message says of itself and not to its reader: it is left out.
+_DESCRIBING = frozenset(
+    {
+        *("id", "type", "model", "status", "stop_reason", "stop_sequence", "stop_details", "usage"),
+        *("annotations", "citations", "logprobs", "finish_reason", "parsed", "container", "index"),
+    }
+)
+
 
 def check_messages(messages: object, limit: int) -> list[dict[str, Any]]:
-    """The messages, each with `role` and `content` as text; Refusal naming the bad one.
+    """The messages in OpenAI's form; Refusal naming the bad one.
 
-    `limit` bounds the texts of all messages together, in bytes of UTF-8.
+    Each has a `role` and, unless it only calls functions, a `content`: a text, or several as a list
+    of `{"type": "text", "text": …}`. `limit` bounds the texts of all messages together, in bytes of
+    UTF-8.
     """
     if not isinstance(messages, list | tuple):
         raise Refusal(f"'messages' is {kind(messages)}: it must be a list of messages")
     if not messages:
         raise Refusal("'messages' is empty: give at least one message")
-    checked = []
+    checked: list[dict[str, Any]] = []
     size = 0
     for position, message in enumerate(messages):
         try:
-            plain = _message(message)
-            for key, value in plain.items():
-                size += check_text(value if isinstance(value, str) else _json(value), f".{key}")
+            plain = _messages(message)
+            size += sum(_size(key, value) for one in plain for key, value in one.items())
         except Refusal as refusal:
             raise Refusal(f"messages[{position}]{refusal.reason}") from None
-        checked.append(plain)
+        checked += plain
     check_size(size, limit, "the chat")
     return checked
 
 
-def check_tools(tools: object, limit: int) -> list[dict[str, Any]]:
-    """Functions that a chat may call, as OpenAI writes them; Refusal naming the bad one."""
-    if not isinstance(tools, list | tuple) or not tools:
-        what = "empty" if tools in ([], ()) else kind(tools)
-        raise Refusal(f"'tools' is {what}: it must be a list of functions")
-    for position, tool in enumerate(tools):
-        try:
-            _function(tool)
-        except Refusal as refusal:
-            raise Refusal(f"tools[{position}]{refusal.reason}") from None
-    names = [tool["function"]["name"] for tool in tools]
-    for position, name in enumerate(names):
-        if not _FUNCTION_NAME.fullmatch(name):
-            raise Refusal(
-                f"tools[{position}] has the name {shown(name)}: use 1 to 64 letters, digits, _ "
-                "and -"
-            )
-        if name in names[:position]:
-            raise Refusal(f"tools[{position}] has the name {shown(name)}, as one before it")
-    size = check_text(_json(tools), "'tools'")
-    check_size(size, limit, "'tools'")
-    return [dict(tool) for tool in tools]
+def _size(key: str, value: Any) -> int:
+    return check_text(value if isinstance(value, str) else json_text(value), f".{key}")
 
 
-def _message(message: object) -> dict[str, Any]:
-    """The message in plain form; a Refusal's reason here goes on after the message's name."""
+def _messages(message: object) -> list[dict[str, Any]]:
+    """The message in plain form; Anthropic's tool results become messages of their own.
+
+    A Refusal's reason here goes on after the message's name.
+    """
     if not isinstance(message, Mapping):
         raise Refusal(f" is {kind(message)}: it must be an object with role and content")
     role = message.get("role")
+    if role == "function":  # of OpenAI's older API
+        role, message = "tool", {**message, "role": "tool"}
     if role not in ROLES:
         what = f"the role {shown(role)}" if "role" in message else "no role"
         raise Refusal(f" has {what}: use one of {', '.join(ROLES)}")
-    plain: dict[str, Any] = {"role": str(role)}
-    if message.get("tool_calls") is not None:
-        plain["tool_calls"] = _tool_calls(message)
-    if "tool_calls" not in plain or message.get("content") is not None:
-        plain["content"] = _content(message)
-    for key, value in message.items():
-        if key in ("role", "content", "tool_calls") or value is None:
-            continue
-        if key not in _EXTRAS:
-            raise Refusal(f": unknown key {shown(key)}: {nearest(key, _KEYS)}")
-        if not isinstance(value, str):
-            raise Refusal(f".{key} is {kind(value)}: it must be text")
-        if key == "reasoning_content" and role != "assistant":
-            raise Refusal(".reasoning_content: only an assistant's message has it")
-        plain[key] = value
+    if role == "assistant":
+        return [_assistant(message)]
+    for key in ("tool_calls", *_REASONINGS):
+        if message.get(key) not in (None, []):
+            raise Refusal(f".{key}: only an assistant's message has it")
+    extras = _extras(message, ("content", "tool_calls", "cache_control"))
+    if message.get("content") is None:
+        raise Refusal(f".content is {_missing(message)}: it must be text")
+    parts = parts_of(message["content"], ".content", role)
+    plain: list[dict[str, Any]] = []
+    for is_result, group in groupby(parts, key=lambda part: isinstance(part, ToolResult)):
+        if is_result:
+            plain += [_tool_message(part) for part in group if isinstance(part, ToolResult)]
+        else:
+            texts = [part for part in group if isinstance(part, Text)]
+            plain.append({"role": role, "content": stored(texts), **extras})
     return plain
 
 
-def _tool_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What an assistant's message asked to be called."""
-    calls = message["tool_calls"]
-    if message.get("role") != "assistant":
-        raise Refusal(".tool_calls: only an assistant's message has them")
-    if not isinstance(calls, list | tuple) or not calls:
-        raise Refusal(f".tool_calls is {kind(calls)}: it must be a list of calls")
-    for place, call in enumerate(calls):
-        try:
-            function = _function(call)
-        except Refusal as refusal:
-            raise Refusal(f".tool_calls[{place}]{refusal.reason}") from None
-        if not isinstance(function.get("arguments"), str | Mapping):
-            raise Refusal(f".tool_calls[{place}].function.arguments: it must be text or an object")
-    return [dict(call) for call in calls]
+def _tool_message(result: ToolResult) -> dict[str, Any]:
+    named = {} if result.call_id is None else {"tool_call_id": result.call_id}
+    return {"role": "tool", "content": result.content, **named}
 
 
-def _function(item: object) -> Mapping[str, Any]:
-    """The `function` of a tool or a call."""
-    plain: Mapping[str, Any] = item if isinstance(item, Mapping) else {}
-    function = plain.get("function")
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise Refusal(': it must be {"type": "function", "function": {"name": ..., ...}}')
-    if plain.get("type", "function") != "function":
-        raise Refusal(f".type is {shown(plain['type'])}: only functions are supported")
-    return function
+def _assistant(message: Mapping[str, Any]) -> dict[str, Any]:
+    """What an assistant said, thought and called."""
+    refused, content = message.get("refusal"), message.get("content")
+    if content is None and refused:
+        content, refused = refused, None
+    if refused:
+        raise Refusal(".refusal: the message has a content as well: keep one")
+    parts = [] if content in (None, [], ()) else parts_of(content, ".content", "assistant")
+    calls = _calls(message) + [part.call for part in parts if isinstance(part, Call)]
+    texts = [part for part in parts if isinstance(part, Text)]
+    _check_order(parts)
+    if not calls and not texts:
+        raise Refusal(f".content is {_missing(message)}: it must be text")
+    plain: dict[str, Any] = {"role": "assistant"}
+    if calls:
+        plain["tool_calls"] = calls
+    if texts:
+        plain["content"] = stored(texts)
+    thought = _reasoning(message, [part.text for part in parts if isinstance(part, Reasoning)])
+    if thought:
+        plain["reasoning_content"] = thought
+    handled = {"content", "refusal", "tool_calls", "function_call", *_REASONINGS}
+    if thought:
+        handled |= {*_REASONING_PARTS}
+    return plain | _extras(message, (*handled, *_DESCRIBING, "cache_control"))
 
 
-def _content(message: Mapping[str, Any]) -> str:
-    """The text of a message, whose content is a string or a list of text parts."""
+def _extras(message: Mapping[str, Any], handled: tuple[str, ...]) -> dict[str, Any]:
+    """Its other keys: texts that a template may show. Null, and what is empty, is not given."""
+    extras: dict[str, Any] = {}
+    for key, value in message.items():
+        if key == "role" or key in handled or value is None:
+            continue
+        if key not in _EXTRAS:
+            if isinstance(value, list | dict) and not value:
+                continue
+            raise Refusal(f": unknown key {shown(key)}: {nearest(key, _KEYS)}")
+        if not isinstance(value, str):
+            raise Refusal(f".{key} is {kind(value)}: it must be text")
+        extras[key] = value
+    return extras
+
+
+def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What it asked to be called; OpenAI's older API has one call, without an id."""
+    older = message.get("function_call")
+    calls = message.get("tool_calls")
+    if older is None:
+        return [] if calls in (None, [], ()) else check_calls(calls, ".tool_calls")
+    if calls:
+        raise Refusal(".function_call: the message has tool_calls as well: keep these")
+    return check_calls([{"type": "function", "function": older}], ".function_call")
+
+
+def _reasoning(message: Mapping[str, Any], thoughts: list[str]) -> str | None:
+    """What it thought, under whichever name; None: nothing."""
+    given = {key: message[key] for key in _REASONINGS if message.get(key)}
+    for key, value in given.items():
+        if not isinstance(value, str):
+            raise Refusal(f".{key} is {kind(value)}: it must be text")
+    texts = list(dict.fromkeys([*given.values(), *(["\n".join(thoughts)] if thoughts else [])]))
+    if len(texts) > 1:
+        raise Refusal(": its reasoning is given twice, and not the same: keep one")
+    return texts[0] if texts else None
+
+
+def _check_order(parts: list[Any]) -> None:
+    """A template renders what was thought, then what was said, then what was called."""
+    ranks = [(Reasoning, Text, Call).index(type(part)) for part in parts]
+    for position, (before, after) in enumerate(pairwise(ranks), start=1):
+        if before > after:
+            raise Refusal(
+                f".content[{position}]: a message has thinking, then text, then tool_use: begin a "
+                "message of its own here"
+            )
+
+
+def _missing(message: Mapping[str, Any]) -> str:
     content = message.get("content")
-    if isinstance(content, list | tuple) and content:
-        return "".join(_part(part, f".content[{place}]") for place, part in enumerate(content))
-    if not isinstance(content, str):
-        what = kind(content) if "content" in message else "missing"
-        raise Refusal(f".content is {what}: it must be text")
-    return content
-
-
-def _part(part: object, where: str) -> str:
-    if not isinstance(part, Mapping):
-        raise Refusal(f'{where} is {kind(part)}: it must be {{"type": "text", "text": ...}}')
-    if part.get("type") != "text":
-        raise Refusal(
-            f"{where} has the type {shown(part.get('type'))}: only text parts are supported"
-        )
-    text = part.get("text")
-    if not isinstance(text, str):
-        raise Refusal(f"{where}.text is {kind(text)}: it must be text")
-    return text
-
-
-def _json(value: object) -> str:
-    """As it is stored, but for NUL, which JSON would hide."""
-    return json.dumps(value, ensure_ascii=False).replace("\\u0000", "\0")
+    if "content" not in message:
+        return "missing"
+    return "an empty list" if content in ([], ()) else kind(content)

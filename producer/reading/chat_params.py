@@ -8,7 +8,7 @@ from typing import Any
 
 from db.chat import CHAT_PARAMS, arguments_schema, chosen_function, must_call
 from db.structure import Structure, compiled
-from producer.reading.texts import Refusal, check_text, shown
+from producer.reading.texts import Refusal, check_text, json_text, shown
 
 #: Without tools, these ask for nothing.
 _IDLE = ("none", "auto")
@@ -48,9 +48,7 @@ def check_chat_params(request: Mapping[str, Any], params: Mapping[str, Any]) -> 
         refuse_for_prompt(params)
         return
     for name, value in params.items():
-        # JSON would hide a NUL.
-        text = json.dumps(value, ensure_ascii=False).replace("\\u0000", "\0")
-        check_text(text, f"parameter '{name}'")
+        check_text(json_text(value), f"parameter '{name}'")
     if params.get("continue_final_message") and messages[-1]["role"] != "assistant":
         raise Refusal(
             "parameter 'continue_final_message': the last message is not the assistant's: leave "

@@ -21,7 +21,7 @@ from db.errors import ParameterError
 from db.modes import Mode
 from db.sampling import merge, normalise
 from producer.reading import openai_batch
-from producer.reading.chat import check_messages, check_tools
+from producer.reading.chat import check_messages
 from producer.reading.chat_params import (
     chat_params,
     check_chat_params,
@@ -42,6 +42,7 @@ from producer.reading.texts import (
     is_plain,
     kind,
 )
+from producer.reading.tools import check_tools
 
 #: Of the commonest line: when no more than these are there, there is little to check.
 _PLAIN_KEYS = frozenset(("prompt", "custom_id"))

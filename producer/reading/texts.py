@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 #: What a prompt may take, in bytes of UTF-8; the setting PROMPTMILL_MAX_PROMPT_BYTES changes it.
@@ -42,6 +43,11 @@ def shown(value: object) -> str:
     """A value for a message: printable, in one line, cut short."""
     text = ascii(value[: _SHOWN + 1]) if isinstance(value, str) else ascii(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def json_text(value: object) -> str:
+    """A value as JSON is stored, but for NUL, which JSON would hide."""
+    return json.dumps(value, ensure_ascii=False).replace("\\u0000", "\0")
 
 
 def is_plain(text: object, longest: int) -> bool:

@@ -17,6 +17,7 @@ import math
 import time
 from array import array
 
+from db.chat import text_of
 from worker.engine.protocol import (
     Completed,
     Embedded,
@@ -40,9 +41,9 @@ def answer(request: Request) -> Completed | Failed:
     if request.messages is None:
         prompt = request.prompt
     else:
-        prompt = request.messages[-1].get("content") if request.messages else None
+        prompt = text_of(request.messages[-1].get("content")) if request.messages else None
     if not isinstance(prompt, str):
-        return Failed("bad_chat", "the echo engine needs a last message whose content is a string")
+        return Failed("bad_chat", "the echo engine needs a last message with a text")
     words = prompt.split()
     if not words:
         return Failed("empty_prompt", "the prompt has no tokens: write at least one word")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from producer.reading import Line, read
-from producer.reading.chat import check_messages, check_tools
+from producer.reading.chat import check_messages
 from producer.reading.texts import Refusal
+from producer.reading.tools import check_tools
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
 
@@ -30,7 +31,7 @@ def test_given_calls_of_tools_in_a_chat_when_read_then_they_are_kept() -> None:
     ("message", "says"),
     [
         ({"role": "user", "content": "x", "tool_calls": [CALL]}, "only an assistant's message"),
-        ({"role": "assistant", "tool_calls": []}, r"messages\[0\].tool_calls is a list"),
+        ({"role": "assistant", "tool_calls": []}, r"messages\[0\].content is missing"),
         ({"role": "assistant", "tool_calls": [{}]}, r"tool_calls\[0\]: it must be"),
         ({"role": "assistant", "tool_calls": [{**CALL, "type": "x"}]}, "only functions"),
         (

@@ -73,7 +73,7 @@ def test_given_blank_lines_crlf_and_a_byte_order_mark_when_read_then_numbers_are
     ]
 
 
-def test_given_text_parts_and_a_named_message_when_read_then_parts_are_joined(file: Path) -> None:
+def test_text_parts_and_a_named_message_are_kept(file: Path) -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     chat = {
         "messages": [
@@ -84,7 +84,7 @@ def test_given_text_parts_and_a_named_message_when_read_then_parts_are_joined(fi
     assert requests_of(file, json.dumps(chat)) == [
         {
             "messages": [
-                {"role": "user", "content": "ab", "name": "Ann"},
+                {"role": "user", "content": parts, "name": "Ann"},
                 {"role": "assistant", "content": ""},
             ]
         }
@@ -146,7 +146,7 @@ def test_given_same_parameters_again_when_read_then_lines_do_not_share_them(file
         ({"messages": [{"role": ["user"], "content": "a"}]}, ["the role ['user']", "use one"]),
         ({"messages": [{"role": "user"}]}, ["messages[0].content is missing", "must be text"]),
         ({"messages": [{"role": "user", "content": None}]}, ["content is null", "be text"]),
-        ({"messages": [{"role": "user", "content": []}]}, ["content is a list", "be text"]),
+        ({"messages": [{"role": "user", "content": []}]}, ["content is an empty list", "be text"]),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             ["messages[0].content[0]", "'image_url'", "only text parts"],
