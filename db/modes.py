@@ -35,6 +35,9 @@ class ScoreParams(BaseModel):
 
     #: Return each token's log-probability; a number asks for that many alternatives too.
     logprobs: bool | Annotated[int, Field(ge=0, le=20)] = False
+    #: Put the tokenizer's special tokens, such as BOS, around the prompt. None: around a prompt
+    #: yes, around a chat no, whose template writes its own.
+    add_special_tokens: bool | None = None
     #: The LoRA adapter, by its name, that the model works with.
     adapter: AdapterName = None
 
@@ -59,6 +62,8 @@ class EmbedParams(BaseModel):
     normalize: bool = False
     #: What it is stored as.
     precision: Precision = "float32"
+    #: Put the tokenizer's special tokens, such as BOS, around the text. None: yes.
+    add_special_tokens: bool | None = None
     #: The LoRA adapter, by its name, that the model works with.
     adapter: AdapterName = None
 

@@ -89,6 +89,9 @@ class SamplingParams(BaseModel):
     ignore_eos: bool = False
     #: Put the prompt before the completion in the text.
     echo: bool = False
+    #: Put the tokenizer's special tokens, such as BOS, around the prompt. None: around a prompt
+    #: yes, around a chat no, whose template writes its own.
+    add_special_tokens: bool | None = None
     #: What the text must be, in OpenAI's form: `{"type": "json_object"}`, or `json_schema` with a
     #: schema. This and the next three exclude each other; see `structure`.
     response_format: dict[str, Any] | None = None

@@ -122,7 +122,7 @@ def byte_level_tokenizer(special: dict[str, str], extra: tuple[str, ...] = ()) -
     )
 
 
-def _wrapped(tokenizer: Any, template: str) -> Any:
+def wrapped(tokenizer: Any, template: str) -> Any:
     """Put special tokens around every prompt, as the real model's tokenizer does."""
     from tokenizers import processors
 
@@ -142,11 +142,11 @@ def _gemma3_tokenizer() -> Any:
     special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
     tokenizer = byte_level_tokenizer(special, ("<start_of_turn>", "<end_of_turn>"))
     tokenizer.chat_template = CHAT_TEMPLATE
-    return _wrapped(tokenizer, "<bos> $A")
+    return wrapped(tokenizer, "<bos> $A")
 
 
 def _t5_tokenizer() -> Any:
-    return _wrapped(byte_level_tokenizer({"pad_token": "<pad>", "eos_token": "</s>"}), "$A </s>")
+    return wrapped(byte_level_tokenizer({"pad_token": "<pad>", "eos_token": "</s>"}), "$A </s>")
 
 
 def _gpt2(tokenizer: Any, heads: int = 4) -> Any:

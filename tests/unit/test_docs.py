@@ -162,7 +162,15 @@ def test_every_key_of_a_request_of_another_mode_is_documented() -> None:
         text = section(FORMATS, HEADINGS[mode])
         assert [key for key in NAMES[mode].prompts if f"`{key}`" not in text] == []
     keys = {name for row in rows(section(FORMATS, "## Scores")) for name in names(row[0])}
-    assert keys == {"prompt", "text", "messages", "completion", "logprobs", "adapter"}
+    assert keys == {
+        "prompt",
+        "text",
+        "messages",
+        "completion",
+        "logprobs",
+        "adapter",
+        "add_special_tokens",
+    }
 
 
 def test_every_option_of_the_engine_transformers_is_documented() -> None:

@@ -25,6 +25,8 @@ STRUCTURES = ("response_format", "regex", "choice", "grammar")
 ADAPTER = "adapter"
 #: What only an engine that renders chats itself can follow.
 _RENDERING = ("chat_template_kwargs", "add_generation_prompt", "continue_final_message")
+#: What only an engine that has the model's tokenizer can follow.
+_SPECIAL_TOKENS = "add_special_tokens"
 _TOOLS = ("tool_choice", "parallel_tool_calls")
 _FORMAT = "yes; `required` and a named function where the template's form of calls is known"
 _NO_CHOICE = "no effect: there is nothing to choose"
@@ -48,6 +50,7 @@ SUPPORT: dict[str, Support] = {
             if name not in (*STRUCTURES, *_TOOLS, *_RENDERING)
         },
         "retry_invalid": "no effect: it takes no structure",
+        _SPECIAL_TOKENS: "no effect: it has no special tokens",
         "max_tokens": "yes; a token is a word",
         "max_length": "yes; a token is a word",
         "temperature": "0: begins with the first word; else with word number (seed + sample)",
@@ -78,7 +81,7 @@ UNDER_OPTION: dict[str, dict[str, frozenset[str]]] = {
         "extensions=vllm": frozenset(
             {
                 *("top_k", "min_p", "repetition_penalty", "stop_token_ids", "ignore_eos"),
-                *("regex", "choice", "grammar"),
+                *("regex", "choice", "grammar", _SPECIAL_TOKENS),
                 *_RENDERING,
             }
         )

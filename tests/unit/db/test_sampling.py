@@ -37,6 +37,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "repetition_penalty": ([0.1, 1, 100], [0, -1, 101, NAN, INF]),
     "ignore_eos": ([True, False], [1, "true"]),
     "echo": ([True, False], [0, "false"]),
+    "add_special_tokens": ([True, False], [0, "false"]),
     "response_format": (
         [{"type": "json_object"}, {"type": "json_schema", "json_schema": {"schema": {}}}],
         ["json", [], 3],
@@ -312,7 +313,7 @@ def test_given_defaults_of_a_mode_when_merged_then_the_line_wins() -> None:
     merged = merge({"normalize": True, "pooling": "first"}, line, Mode.EMBED)
     assert merged == EmbedParams(pooling="last", normalize=True)
     assert merge({}, {"logprobs": 0}, Mode.SCORE) == ScoreParams(logprobs=0)
-    assert parameter_names(Mode.SCORE) == ["adapter", "logprobs"]
+    assert parameter_names(Mode.SCORE) == ["adapter", "add_special_tokens", "logprobs"]
 
 
 STRUCTURES: list[tuple[dict[str, Any], str]] = [

@@ -145,6 +145,8 @@ def _extra(request: Request) -> dict[str, Any]:
     wanted = params.structure
     if wanted is not None:
         extra["structured_outputs"] = for_vllm(wanted)
+    if params.add_special_tokens is not None:
+        extra["add_special_tokens"] = params.add_special_tokens
     if params.stop_token_ids:
         extra["stop_token_ids"] = list(params.stop_token_ids)
     if request.messages:

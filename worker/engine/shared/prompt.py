@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -13,6 +14,8 @@ from worker.engine.shared.message import Message, Opening, Reader, demanded
 from worker.engine.shared.rendering import Renderer
 from worker.engine.shared.thinking import Phases
 from worker.engine.shared.turn_ends import shown, turn_ends
+
+_log = logging.getLogger(__name__)
 
 #: What tokenizers raise for a text.
 _UNREADABLE = (UnicodeError, TypeError, ValueError)
@@ -38,6 +41,7 @@ class Prompter:
         self._tokenizer = tokenizer
         # A fast tokenizer must not be reconfigured by one thread while another encodes.
         self._lock = Lock()
+        self._warned_of_bos = False
         self.reader = Reader(tokenizer, lambda text: self._ids(text, special=False))
         template = ChatTemplate(tokenizer)
         #: Ids that end a chat's answer, besides those that end any text.
@@ -55,7 +59,7 @@ class Prompter:
         if not isinstance(request, EmbedRequest) and request.messages is not None:
             prompt = self._chat(request)
         else:
-            prompt = self._plain(request.prompt or "")
+            prompt = self._plain(request)
         if isinstance(prompt, Prompt) and not prompt.token_ids:
             return Failed("empty_prompt", "the prompt has no tokens: write at least one word")
         return prompt
@@ -106,11 +110,27 @@ class Prompter:
         """One token as text, special tokens included."""
         return str(self._tokenizer.decode([token_id]))
 
-    def _plain(self, text: str) -> Prompt | Failed:
+    def _plain(self, request: Request | ScoreRequest | EmbedRequest) -> Prompt | Failed:
+        text, special = request.prompt or "", request.params.add_special_tokens is not False
         try:
-            return Prompt(self._ids(text, special=True), text)
+            ids = self._ids(text, special=special)
         except _UNREADABLE as error:
             return Failed("bad_prompt", f"the tokenizer can't read the prompt: {_line(error)}")
+        if special:
+            self._warn_of_bos(ids)
+        return Prompt(ids, text, special)
+
+    def _warn_of_bos(self, ids: Sequence[int]) -> None:
+        """Once: such a prompt was rendered already, and its BOS text became a second BOS."""
+        bos = getattr(self._tokenizer, "bos_token_id", None)
+        if self._warned_of_bos or bos is None or list(ids[:2]) != [bos, bos]:
+            return
+        self._warned_of_bos = True
+        _log.warning(
+            "a prompt begins with the text of the BOS token, and the tokenizer adds another one: "
+            "for prompts that are rendered already, set add_special_tokens to false",
+            extra={"action": "bos_twice"},
+        )
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         with self._lock:
@@ -121,10 +141,11 @@ class Prompter:
         if isinstance(rendered, Failed):
             return rendered
         try:
-            ids = self._ids(rendered.text, special=False)
+            special = request.params.add_special_tokens is True
+            ids = self._ids(rendered.text, special=special)
         except _UNREADABLE as error:
             return Failed("bad_prompt", f"the tokenizer can't read the chat: {_line(error)}")
-        return Prompt(ids, rendered.text, special=False, opening=rendered.opening)
+        return Prompt(ids, rendered.text, special, opening=rendered.opening)
 
 
 def _line(error: Exception) -> str:

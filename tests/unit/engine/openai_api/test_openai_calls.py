@@ -97,6 +97,8 @@ def test_given_vllm_when_built_then_its_own_fields_are_all_told() -> None:
     }
     plain = _call(request("a", "x"), dialect=Dialect.VLLM).extra
     assert plain == {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": False}
+    rendered = _call(request("a", "x", add_special_tokens=False), dialect=Dialect.VLLM).extra
+    assert rendered == {**plain, "add_special_tokens": False}
     full = _call(request("a", "x", **asked, stop_token_ids=[3]), dialect=Dialect.VLLM).extra
     assert full == {**asked, "stop_token_ids": [3]}
 
