@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-<<<<<<< HEAD
-from collections.abc import Callable, Collection, Mapping, Sequence
-=======
-from collections.abc import Iterator, Mapping, Sequence
->>>>>>> 518a4d2 (A text is decoded as the continuation of its prompt)
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from db.sampling import SamplingParams
