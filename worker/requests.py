@@ -28,6 +28,7 @@ from worker.engine.protocol import (
     Scored,
     ScoreRequest,
     TokenLogprob,
+    TopLogprob,
 )
 from worker.run import Run
 from worker.second_tries import Kept, Tried
@@ -187,16 +188,14 @@ def _calls(calls: Sequence[Mapping[str, Any]] | None) -> str | None:
 def _logprobs(tokens: tuple[TokenLogprob, ...] | None) -> str | None:
     if tokens is None:
         return None
-    rows = [
-        {
-            "token": storable(token.token),
-            "token_id": token.token_id,
-            "logprob": token.logprob,
-            "top": [
-                {"token": storable(text), "token_id": number, "logprob": logprob}
-                for text, number, logprob in token.top
-            ],
-        }
-        for token in tokens
-    ]
+    rows = [{**_token(token), "top": list(map(_token, token.top))} for token in tokens]
     return orjson.dumps(rows).decode()
+
+
+def _token(token: TokenLogprob | TopLogprob) -> dict[str, Any]:
+    row = {
+        "token": storable(token.token),
+        "token_id": token.token_id,
+        "logprob": token.logprob,
+    }
+    return row if token.bytes is None else {**row, "bytes": list(token.bytes)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import accumulate
+from codecs import getincrementaldecoder
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -28,12 +28,12 @@ def completion_logprobs(stored: str | None, start: int) -> dict[str, Any] | None
     if stored is None:
         return None
     tokens = orjson.loads(stored)
-    texts = [token["token"] for token in tokens]
+    texts = [_completion_token(token) for token in tokens]
     return {
         "tokens": texts,
         "token_logprobs": [_logprob(token) for token in tokens],
         "top_logprobs": _alternatives(tokens),
-        "text_offset": list(accumulate(map(len, texts), initial=start))[: len(texts)],
+        "text_offset": _offsets(tokens, start),
     }
 
 
@@ -41,18 +41,46 @@ def _alternatives(tokens: list[dict[str, Any]]) -> list[dict[str, float]] | None
     """By text, as OpenAI has them: of two tokens with one text the likelier one stands."""
     if not any(token["top"] for token in tokens):
         return None
-    return [{top["token"]: _logprob(top) for top in reversed(token["top"])} for token in tokens]
+    return [
+        {_completion_token(top): _logprob(top) for top in reversed(token["top"])}
+        for token in tokens
+    ]
 
 
 def _chat_token(token: Mapping[str, Any]) -> dict[str, Any]:
-    text: str = token["token"]
-    # A token may be a part of a character; what its bytes were is not stored.
-    whole = "\ufffd" not in text
+    data = _bytes(token)
     return {
-        "token": text,
+        "token": token["token"],
         "logprob": _logprob(token),
-        "bytes": list(text.encode()) if whole else None,
+        "bytes": None if data is None else list(data),
     }
+
+
+def _bytes(token: Mapping[str, Any]) -> bytes | None:
+    """What a token adds to the text; None: it is part of a character, and was stored without."""
+    if token.get("bytes") is not None:
+        return bytes(token["bytes"])
+    text: str = token["token"]
+    return None if "\ufffd" in text else text.encode()
+
+
+def _completion_token(token: Mapping[str, Any]) -> str:
+    """Text where it is whole characters, else as OpenAI writes bytes: `bytes:\\xe2\\x82`."""
+    data = token.get("bytes")
+    if data is None:
+        return str(token["token"])
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def _offsets(tokens: Sequence[Mapping[str, Any]], start: int) -> list[int]:
+    """Where each token begins in the text; within a character, where that begins."""
+    offsets, position = [], start
+    decoder = getincrementaldecoder("utf-8")("replace")
+    for token in tokens:
+        offsets.append(position)
+        data = _bytes(token)
+        position += len(token["token"]) if data is None else len(decoder.decode(data))
+    return offsets
 
 
 def _logprob(token: Mapping[str, Any]) -> float:

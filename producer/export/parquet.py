@@ -27,6 +27,8 @@ _TOKEN = [
     pa.field("token", pa.string()),
     pa.field("token_id", pa.int64()),
     pa.field("logprob", pa.float64()),
+    #: Of a token that is not whole characters.
+    pa.field("bytes", pa.list_(pa.uint8())),
 ]
 
 #: A token each, with the likeliest tokens at its place.

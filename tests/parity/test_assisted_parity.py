@@ -119,7 +119,7 @@ def agree(plain: Completed, assisted: Completed) -> None:
         assert sample.completion_tokens == expected.completion_tokens
         for one, other in zip(sample.logprobs or (), expected.logprobs or (), strict=True):
             assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
-            assert [token for _, token, _ in one.top] == [token for _, token, _ in other.top]
+            assert [token for _, token, _, _ in one.top] == [token for _, token, _, _ in other.top]
 
 
 SAMPLED: list[dict[str, Any]] = [

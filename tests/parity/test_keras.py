@@ -109,9 +109,9 @@ def test_given_logprobs_when_asked_then_they_equal_pytorchs(pair: Pair) -> None:
     ):
         assert one.token == other.token
         assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
-        assert [token for token, _, _ in one.top] == [token for token, _, _ in other.top]
-        values = [value for _, _, value in other.top]
-        assert [value for _, _, value in one.top] == pytest.approx(values, abs=1e-3)
+        assert [token for token, _, _, _ in one.top] == [token for token, _, _, _ in other.top]
+        values = [value for _, _, value, _ in other.top]
+        assert [value for _, _, value, _ in one.top] == pytest.approx(values, abs=1e-3)
 
 
 def test_given_a_chat_when_completed_then_its_text_is_pytorchs(pair: Pair) -> None:

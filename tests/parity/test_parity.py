@@ -225,7 +225,7 @@ def test_given_logprobs_when_greedy_then_they_are_the_models_own(subject: Subjec
     for at, one in enumerate(answer.samples[0].logprobs or ()):
         row = expected[len(ids) - 1 + at]
         assert one.logprob == pytest.approx(row[one.token_id].item(), abs=1e-3)
-        assert [token for _, token, _ in one.top] == row.topk(3).indices.tolist()
+        assert [token for _, token, _, _ in one.top] == row.topk(3).indices.tolist()
 
 
 def test_given_an_end_token_when_generated_then_the_sample_stops_there(subject: Subject) -> None:

@@ -293,7 +293,9 @@ def _choice(sample: Sample, *, chat: bool) -> dict[str, Any]:
                 "token": one.token,
                 "logprob": one.logprob,
                 "bytes": None,
-                "top_logprobs": [{"token": t, "logprob": p, "bytes": None} for t, _, p in one.top],
+                "top_logprobs": [
+                    {"token": top.token, "logprob": top.logprob, "bytes": None} for top in one.top
+                ],
             }
             for one in found
         ]  # fmt: skip
@@ -304,7 +306,7 @@ def _choice(sample: Sample, *, chat: bool) -> dict[str, Any]:
         choice["logprobs"] = None if found is None else {
             "tokens": [one.token for one in found],
             "token_logprobs": [one.logprob for one in found],
-            "top_logprobs": [{t: p for t, _, p in one.top} for one in found],
+            "top_logprobs": [{t: p for t, _, p, _ in one.top} for one in found],
             "text_offset": [0 for _ in found],
         }  # fmt: skip
     return choice

@@ -80,6 +80,18 @@ def build_tiny_model(kind: Kind, folder: Path) -> Path:
     return folder
 
 
+def build_llama(tokenizer: Any, folder: Path) -> Path:
+    """The plainest of the tiny models, with random weights, for a tokenizer of any kind."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(20)
+        model = _llama(tokenizer)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def build_gpt2(folder: Path, *, width: int, layers: int, context_length: int) -> Path:
     """A GPT-2 of other measures, with random weights, for what takes time."""
     import torch

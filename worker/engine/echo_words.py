@@ -29,6 +29,7 @@ from worker.engine.protocol import (
     Scored,
     ScoreRequest,
     TokenLogprob,
+    TopLogprob,
 )
 from worker.engine.stopping import find_stop
 
@@ -87,8 +88,9 @@ def _sample(request: Request, prompt: str, words: list[str], limit: int, index: 
 
 def _certain(words: list[str], ids: list[int], alternatives: int) -> tuple[TokenLogprob, ...]:
     return tuple(
-        TokenLogprob(words[one], one, 0.0, ((words[one], one, 0.0),) if alternatives else ())
+        TokenLogprob(words[one], one, 0.0, (top,) if alternatives else ())
         for one in ids
+        for top in [TopLogprob(words[one], one, 0.0)]
     )
 
 
@@ -109,7 +111,9 @@ def _scored(request: ScoreRequest) -> Scored | Failed:
         )
     costs = [-float(len(word)) for word in words]
     logprobs = tuple(
-        TokenLogprob(word, at, cost, ((word, at, cost),) if request.params.alternatives else ())
+        TokenLogprob(
+            word, at, cost, (TopLogprob(word, at, cost),) if request.params.alternatives else ()
+        )
         for at, (word, cost) in enumerate(zip(words, costs, strict=True))
     )
     return Scored(

@@ -8,10 +8,11 @@ Scored or an Embedded, under the same promises.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from db.modes import EmbedParams, Precision, ScoreParams
 from db.sampling import SamplingParams
@@ -68,15 +69,29 @@ class EmbedRequest:
 Measurement = ScoreRequest | EmbedRequest
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """One token under the model's own distribution (before temperature), in nats."""
+class TopLogprob(NamedTuple):
+    """One of the likeliest tokens at a position."""
 
     token: str
     token_id: int
     logprob: float
-    #: The likeliest tokens at this place, best first: (token, token_id, logprob).
-    top: tuple[tuple[str, int, float], ...] = ()
+    #: As a TokenLogprob's.
+    bytes: builtins.bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token under the model's own distribution (before temperature), in nats."""
+
+    #: What it adds to the text; the tokens of a text together are the text. A special token, which
+    #: the text does not have, is there by its name.
+    token: str
+    token_id: int
+    logprob: float
+    #: The likeliest tokens at this position, best first.
+    top: tuple[TopLogprob, ...] = ()
+    #: What it adds where that is not whole characters, so that `token` can't say it.
+    bytes: builtins.bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ def test_given_many_prompts_when_greedy_then_tokens_and_logprobs_are_the_models_
     for at, one in enumerate(answers["0"].samples[0].logprobs or ()):
         row = expected[len(ids) - 1 + at]
         assert one.logprob == pytest.approx(row[one.token_id].item(), abs=1e-3)
-        assert [token for _, token, _ in one.top] == row.topk(3).indices.tolist()
+        assert [token for _, token, _, _ in one.top] == row.topk(3).indices.tolist()
 
 
 def by_hand(model: Any, folder: Path, seed: int) -> Any:

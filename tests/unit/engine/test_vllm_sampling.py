@@ -7,6 +7,7 @@ from typing import Any
 
 from db.sampling import SamplingParams
 from tests.support.collector import request
+from worker.engine.protocol import TopLogprob
 from worker.engine.shared.prompt import Prompt, Prompter
 from worker.engine.vllm_engine import sampling
 from worker.engine.vllm_engine.generating import Made
@@ -104,4 +105,4 @@ def test_given_logprobs_when_made_then_the_likeliest_come_first_and_no_more_than
     assert made.logprobs is not None
     (one,) = made.logprobs
     assert (one.token, one.token_id, one.logprob) == ("d", 3, -5.0)
-    assert one.top == (("a", 0, -1.0), ("b", 1, -2.0))
+    assert one.top == (TopLogprob("a", 0, -1.0), TopLogprob("b", 1, -2.0))

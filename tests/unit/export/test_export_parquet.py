@@ -36,7 +36,10 @@ def test_given_results_when_written_then_columns_have_their_types(tmp_path: Path
     first, second = table.to_pylist()
     assert first["started_at"] == datetime(2025, 10, 9, 8, 53, 20, 250_000, UTC)
     assert (first["line"], first["prompt_tokens"], first["seconds"]) == (1, 3, 1.25)
-    assert first["logprobs"] == LOGPROBS
+    whole = {"bytes": None}  # every token is whole characters
+    assert first["logprobs"] == [
+        {**token, **whole, "top": [{**top, **whole} for top in token["top"]]} for token in LOGPROBS
+    ]
     assert (first["weights"], first["seed"]) == ("5f" * 32, 2**62 + 1)
     assert json.loads(first["params"]) == {"max_tokens": 8, "temperature": 1.0}
     assert (first["prompt"], first["messages"]) == ("P", None)

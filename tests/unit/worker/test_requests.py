@@ -25,6 +25,7 @@ from worker.engine.protocol import (
     Scored,
     ScoreRequest,
     TokenLogprob,
+    TopLogprob,
 )
 from worker.requests import backoff, storable, to_outcome, to_request
 from worker.run import Run
@@ -105,7 +106,8 @@ def test_given_a_stored_line_that_can_not_be_asked_when_asked_then_it_fails_for_
 
 
 def test_given_a_completion_when_stored_then_all_of_it_is() -> None:
-    logprobs = (TokenLogprob("a\x00", 3, -0.5, ((" a", 3, -0.5), ("b\ud800", 4, -1.5))),)
+    top = (TopLogprob(" a", 3, -0.5), TopLogprob("\ufffd", 4, -1.5, b"\xe2\x82"))
+    logprobs = (TokenLogprob("a\x00", 3, -0.5, top),)
     samples = (
         Sample(0, "text", "stop", 4, logprobs),
         Sample(1, "more\x00", "length", 6),
@@ -125,7 +127,7 @@ def test_given_a_completion_when_stored_then_all_of_it_is() -> None:
             "logprob": -0.5,
             "top": [
                 {"token": " a", "token_id": 3, "logprob": -0.5},
-                {"token": "b?", "token_id": 4, "logprob": -1.5},
+                {"token": "\ufffd", "token_id": 4, "logprob": -1.5, "bytes": [0xE2, 0x82]},
             ],
         }
     ]

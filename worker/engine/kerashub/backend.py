@@ -8,7 +8,6 @@ texts do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +17,9 @@ from worker.engine.kerashub import buckets, sampler
 from worker.engine.kerashub.compiled import Cache, Passes
 from worker.engine.kerashub.framework import is_out_of_memory
 from worker.engine.kerashub.loading import LoadedModel
-from worker.engine.protocol import EngineConfig, TokenLogprob
+from worker.engine.protocol import EngineConfig
 from worker.engine.shared.continuation import Continuation, look_ahead
+from worker.engine.shared.detokenizer import TokenScore
 from worker.engine.shared.padded import PaddedBackend
 from worker.engine.shared.rows import NOT_FINITE
 
@@ -69,13 +69,11 @@ class KerasBackend(PaddedBackend):
         loaded: LoadedModel,
         passes: Passes,
         config: EngineConfig,
-        token_text: Callable[[int], str],
     ) -> None:
         super().__init__(config, on_cpu=loaded.device.on_cpu)
         self._device = loaded.device
         self._context_length = loaded.context_length
         self._passes = passes
-        self._token_text = token_text
 
     def _is_out_of_memory(self, error: Exception) -> bool:
         return is_out_of_memory(error)
@@ -132,12 +130,5 @@ class KerasBackend(PaddedBackend):
         token = sampler.choose(logits, one.row())
         if one.params.wants_logprobs and token != NOT_FINITE:
             own, top = sampler.logprobs(logits, token, one.params.alternatives)
-            one.logprobs.append(
-                TokenLogprob(
-                    token=self._token_text(token),
-                    token_id=token,
-                    logprob=own,
-                    top=tuple((self._token_text(other), other, value) for other, value in top),
-                )
-            )
+            one.scores.append(TokenScore(token, own, tuple(top)))
         one.accept(token)

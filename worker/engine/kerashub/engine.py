@@ -61,7 +61,7 @@ class KerasEngine(AnsweringEngine):
             vocabulary=vocabulary,
             context_length=loaded.context_length,
         )
-        backend = KerasBackend(loaded, passes, self._config, prompter.token_text)
+        backend = KerasBackend(loaded, passes, self._config)
         backend.start(self._on_end)
         info = EngineInfo(
             engine="keras",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.engine.protocol import Failed, Request, Sample, TokenLogprob
+from worker.engine.protocol import Failed, Request, Sample, TokenLogprob, TopLogprob
 from worker.engine.stopping import find_stop
 
 #: The surface has no token ids.
@@ -224,30 +225,38 @@ def _logprobs(found: Any, alternatives: int) -> tuple[TokenLogprob, ...] | None:
     tops = found.get("top_logprobs") or [None] * len(tokens)
     return tuple(
         TokenLogprob(
-            str(token), NO_ID, float(value), _best(_with(top or {}, token, value), alternatives)
+            str(token), NO_ID, float(value), _best(_named(top or {}, token, value), alternatives)
         )
         for token, value, top in zip(tokens, values, tops, strict=True)
     )
 
 
-def _with(top: Mapping[str, float], token: str, value: float) -> list[tuple[str, float]]:
+def _named(top: Mapping[str, float], token: str, value: float) -> list[TopLogprob]:
     """The alternatives, named by their texts: of two with one text only one was told.
 
     So a likelier one of the chosen token's text is the chosen token.
     """
     if token in top and top[token] < value:
-        return [*((one, other) for one, other in top.items() if one != token), (token, value)]
-    return list(top.items())
+        top = {**top, token: value}
+    return [TopLogprob(str(name), NO_ID, float(logprob)) for name, logprob in top.items()]
 
 
 def _chat_token(one: Mapping[str, Any], alternatives: int) -> TokenLogprob:
-    tops = [(top["token"], top["logprob"]) for top in one.get("top_logprobs") or ()]
-    return TokenLogprob(str(one["token"]), NO_ID, float(one["logprob"]), _best(tops, alternatives))
+    tops = [_top(**top) for top in one.get("top_logprobs") or ()]
+    chosen = _top(**one)
+    top = _best(tops, alternatives)
+    return TokenLogprob(chosen.token, NO_ID, chosen.logprob, top, chosen.bytes)
 
 
-def _best(tops: Any, alternatives: int) -> tuple[tuple[str, int, float], ...]:
-    ordered = sorted(((str(token), float(value)) for token, value in tops), key=lambda one: -one[1])
-    return tuple((token, NO_ID, value) for token, value in ordered[:alternatives])
+def _top(token: Any, logprob: Any, bytes: Any = None, **_: Any) -> TopLogprob:  # noqa: A002
+    """With its bytes, where the token is not whole characters."""
+    text = str(token)
+    data = None if bytes is None else builtins.bytes(bytes)
+    return TopLogprob(text, NO_ID, float(logprob), None if data == text.encode() else data)
+
+
+def _best(tops: Iterable[TopLogprob], alternatives: int) -> tuple[TopLogprob, ...]:
+    return tuple(sorted(tops, key=lambda top: -top.logprob)[:alternatives])
 
 
 def _count(value: Any) -> int:

@@ -208,7 +208,9 @@ class AnsweringEngine(ABC):
             text=said.text,
             finish_reason=said.finish_reason,
             completion_tokens=len(continuation.token_ids),
-            logprobs=tuple(continuation.logprobs) if job.request.params.wants_logprobs else None,
+            logprobs=self._running.prompter.logprobs(continuation.scores, job.prompt.token_ids)
+            if job.request.params.wants_logprobs
+            else None,
             reasoning=said.reasoning,
             tool_calls=said.tool_calls,
         )

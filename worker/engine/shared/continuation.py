@@ -12,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from db.sampling import SamplingParams
-from worker.engine.protocol import TokenLogprob
 from worker.engine.shared import guide as guides
+from worker.engine.shared.detokenizer import TokenScore
 from worker.engine.shared.guide import Guide
 from worker.engine.shared.rows import NOT_FINITE, Row, uniform
 from worker.engine.shared.thinking import Phases
-from worker.engine.stopping import Decode, StopDetector
+from worker.engine.stopping import StopDetector
+from worker.engine.text_stream import Decode
 
 #: Why a sample can't go on: the model's logits are NaN or infinite; its structure became too
 #: complex for llguidance.
@@ -40,6 +41,8 @@ class Continuation:
     #: Ids that end the sample; counted. Special ones don't show in the text.
     end_ids: frozenset[int]
     decode: Decode
+    #: The prompt's last tokens, behind which the text is decoded; none: they begin a text.
+    context: Sequence[int] = ()
     #: Ids that the repetition penalty starts from; an encoder-decoder's is not the prompt.
     penalised_ids: Sequence[int] = ()
     #: What the text must look like; None: anything.
@@ -47,7 +50,7 @@ class Continuation:
     #: Where its thinking ends, for what is asked of the answer alone; None: there is none.
     phases: Phases | None = None
     token_ids: list[int] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    scores: list[TokenScore] = field(default_factory=list)
     #: `stop` or `length` once it is done.
     finish_reason: str | None = None
     #: A code once it can't go on.
@@ -62,7 +65,8 @@ class Continuation:
     def __post_init__(self) -> None:
         wanted = self.params.repetition_penalty != 1
         self._seen = dict.fromkeys(self.penalised_ids) if wanted else {}
-        self._stops = StopDetector(self.decode, self.params.stop) if self.params.stop else None
+        stops = self.params.stop
+        self._stops = StopDetector(self.decode, stops, self.context) if stops else None
         if self.phases is not None:
             self.phases.restart()
 
@@ -105,7 +109,7 @@ class Continuation:
     def restart(self) -> None:
         """Forget the tokens: the same ones come again, as each is fixed by its position."""
         self.token_ids.clear()
-        self.logprobs.clear()
+        self.scores.clear()
         self.finish_reason = self.error = None
         if self.guide is not None:
             self.guide = self.guide.copy()
@@ -114,7 +118,7 @@ class Continuation:
     def fork(self) -> Continuation:
         """One that goes its own way from here, for trying tokens out; it knows no stop strings."""
         fork = copy.copy(self)
-        fork.token_ids, fork.logprobs = list(self.token_ids), []
+        fork.token_ids, fork.scores = list(self.token_ids), []
         fork._seen, fork._stops = dict(self._seen), None  # noqa: SLF001 - of its own class
         if self.guide is not None:
             fork.guide = self.guide.fork()

@@ -16,8 +16,10 @@ from db.chat import chosen_function, must_call
 from worker.engine.protocol import Failed, Request
 from worker.engine.shared import thinking, tool_calls
 from worker.engine.shared.chat_template import ChatTemplate
+from worker.engine.shared.detokenizer import Detokenizer, special_ids
 from worker.engine.shared.thinking import Marks, Phases, Said
 from worker.engine.stopping import cut_at_stop
+from worker.engine.text_stream import continued
 
 #: How others name the thinking of a message.
 _REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -57,20 +59,16 @@ class Reader:
         self._added = _added(tokenizer)
         self.marks = _declared_marks(self._declared) or thinking.marks_of(template, self._added)
         self.format = tool_calls.format_of(template)
-        special = _special(tokenizer)
+        special = special_ids(tokenizer)
         #: Marks that a decoder would leave out, and their ids.
         self._hidden = {
             mark: self._added[mark]
             for mark in _all_marks(self.marks, self.format)
             if self._added.get(mark) in special
         }
-        self._dropped = special - frozenset(self._hidden.values())
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of generated tokens, special tokens left out unless they are marks."""
-        if set(self._hidden.values()).isdisjoint(token_ids):
-            return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
-        return str(self._tokenizer.decode([one for one in token_ids if one not in self._dropped]))
+        self._plain = Detokenizer(tokenizer)
+        #: Leaves the marks in the text.
+        self._marked = Detokenizer(tokenizer, self._hidden.values())
 
     @property
     def reads_openings(self) -> bool:
@@ -91,7 +89,7 @@ class Reader:
         strange = guided and marks.open not in self._added and marks.open not in opening.frame
         if not opened and (over or strange):
             return None
-        return Phases(marks, self.decode, self._encode, opened=opened)
+        return Phases(marks, self._marked.decode, self._encode, opened=opened)
 
     def calls_grammar(self, request: Request) -> str | Failed | None:
         """What makes the answer a call, where the request insists on one; None: it does not."""
@@ -115,18 +113,19 @@ class Reader:
         token_ids: Sequence[int],
         finish_reason: str,
         index: int,
+        context: Sequence[int] = (),
     ) -> Message:
         """What the tokens of sample number `index` say; stop strings cut the answer proper.
 
-        `opening` None: it is no chat, so nothing is marked.
+        `context`: the prompt's last tokens. `opening` None: it is no chat, so nothing is marked.
         """
         stops = request.params.stop
         if opening is None:
-            text = self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
-            return Message(cut_at_stop(str(text), stops), finish_reason)
+            text = self._plain.text(token_ids, context)
+            return Message(cut_at_stop(text, stops), finish_reason)
         tools = callable_tools(request)
-        said = self._as_declared(request, opening, token_ids, tools)
-        said = said or self._apart(request, opening, token_ids)
+        said = self._as_declared(request, opening, token_ids, tools, context)
+        said = said or self._apart(request, opening, token_ids, context)
         text, calls = cut_at_stop(said.text, stops), said.calls
         if tools and not calls and self.format is not None:
             found = tool_calls.find(self.format, text, tools)
@@ -146,8 +145,14 @@ class Reader:
             tool_calls.numbered(calls, request.seed, index),
         )
 
-    def _apart(self, request: Request, opening: Opening, token_ids: Sequence[int]) -> Said:
-        text, marks = self.decode(token_ids), self.marks
+    def _apart(
+        self,
+        request: Request,
+        opening: Opening,
+        token_ids: Sequence[int],
+        context: Sequence[int],
+    ) -> Said:
+        text, marks = self._marked.text(token_ids, context), self.marks
         if marks is None:
             return Said(None, text)
         # Under a structure white space is the answer's own, unless one token has it and the mark.
@@ -163,12 +168,13 @@ class Reader:
         opening: Opening,
         token_ids: Sequence[int],
         tools: Sequence[Mapping[str, Any]],
+        context: Sequence[int],
     ) -> Said | None:
         """As the checkpoint's own `response_template` reads it; None: it has none, or can't."""
         # It would give a message that was begun with its beginning, and a structure stripped.
         if self._declared is None or opening.continued or request.params.structure is not None:
             return None
-        raw = str(self._tokenizer.decode(list(token_ids)))
+        raw = continued(lambda ids: str(self._tokenizer.decode(list(ids))), context, token_ids)
         try:
             found = self._tokenizer.parse_response(
                 raw, prefix=opening.text, tools=list(tools) or None
@@ -241,10 +247,3 @@ def _added(tokenizer: Any) -> Mapping[str, int]:
     """The tokens that are no pieces of words, by their texts."""
     known = getattr(tokenizer, "get_added_vocab", None)
     return {} if known is None else known()
-
-
-def _special(tokenizer: Any) -> frozenset[int]:
-    """Ids that a decoder leaves out."""
-    known = getattr(tokenizer, "added_tokens_decoder", None) or {}
-    named = getattr(tokenizer, "all_special_ids", None) or ()
-    return frozenset(named) | {number for number, token in known.items() if token.special}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
-from worker.engine.protocol import EmbedRequest, Failed, Request, ScoreRequest
+from worker.engine.protocol import EmbedRequest, Failed, Request, ScoreRequest, TokenLogprob
 from worker.engine.shared.chat_template import ChatTemplate
+from worker.engine.shared.detokenizer import Detokenizer, TokenScore
 from worker.engine.shared.message import Message, Opening, Reader, demanded
 from worker.engine.shared.rendering import Renderer
 from worker.engine.shared.thinking import Phases
@@ -19,6 +20,9 @@ _log = logging.getLogger(__name__)
 
 #: What tokenizers raise for a text.
 _UNREADABLE = (UnicodeError, TypeError, ValueError)
+
+#: A text that others follow, whose last token joins with none of theirs.
+_BEFORE = "a\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +36,22 @@ class Prompt:
     special: bool = True
     #: Of a chat: what it has of the answer's own turn.
     opening: Opening | None = None
+    #: Its last tokens, behind which the text is decoded; none: that begins a text.
+    context: tuple[int, ...] = ()
 
 
 class Prompter:
     """Tokenises prompts and renders chats, as transformers' text-generation pipeline does."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, *, joined: bool = True) -> None:
+        """`joined`: the text goes on from the prompt; an encoder-decoder's begins a new one."""
         self._tokenizer = tokenizer
+        self._joined = joined
+        self.detokenizer = Detokenizer(tokenizer)
         # A fast tokenizer must not be reconfigured by one thread while another encodes.
         self._lock = Lock()
         self._warned_of_bos = False
-        self.reader = Reader(tokenizer, lambda text: self._ids(text, special=False))
+        self.reader = Reader(tokenizer, self.following_ids)
         template = ChatTemplate(tokenizer)
         #: Ids that end a chat's answer, besides those that end any text.
         self.turn_ends = turn_ends(tokenizer, template)
@@ -62,6 +71,8 @@ class Prompter:
             prompt = self._plain(request)
         if isinstance(prompt, Prompt) and not prompt.token_ids:
             return Failed("empty_prompt", "the prompt has no tokens: write at least one word")
+        if isinstance(prompt, Prompt):
+            return replace(prompt, context=self._context(prompt.token_ids))
         return prompt
 
     def completion(self, prompt: Prompt, text: str, *, joined: bool) -> list[int] | Failed:
@@ -76,7 +87,7 @@ class Prompter:
                 length = len(prompt.token_ids)
                 if whole[:length] == prompt.token_ids and len(whole) > length:
                     return whole[length:]
-            return self._ids(text, special=False)
+            return self.following_ids(text) if joined else self._ids(text, special=False)
         except _UNREADABLE as error:
             return Failed("bad_prompt", f"the tokenizer can't read the completion: {_line(error)}")
 
@@ -91,7 +102,9 @@ class Prompter:
         """What the tokens of sample number `index` say; under `echo` the prompt comes first."""
         if prompt.opening is not None and token_ids and token_ids[-1] in self._shown_ends:
             token_ids = token_ids[:-1]
-        made = self.reader.message(request, prompt.opening, token_ids, finish_reason, index)
+        made = self.reader.message(
+            request, prompt.opening, token_ids, finish_reason, index, prompt.context
+        )
         return replace(made, text=prompt.text + made.text) if request.params.echo else made
 
     def phases(self, request: Request, prompt: Prompt) -> Phases | None:
@@ -102,13 +115,27 @@ class Prompter:
             return None
         return self.reader.phases(prompt.opening, guided=guided)
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of generated tokens, special tokens left out."""
-        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+    def logprobs(
+        self, scores: Iterable[TokenScore], prompt_ids: Sequence[int]
+    ) -> tuple[TokenLogprob, ...]:
+        """The tokens that follow a prompt, each with what it adds to the text."""
+        return self.detokenizer.logprobs(scores, self._context(prompt_ids))
 
-    def token_text(self, token_id: int) -> str:
-        """One token as text, special tokens included."""
-        return str(self._tokenizer.decode([token_id]))
+    def following_ids(self, text: str) -> list[int]:
+        """The tokens of a text that follows other text.
+
+        Without the space that some tokenizers put before every text, where they can do without.
+        """
+        alone, before = (self._ids(one, special=False) for one in (text, _BEFORE))
+        if self.detokenizer.text(alone, before) == text:
+            return alone
+        whole = self._ids(_BEFORE + text, special=False)
+        rest = whole[len(before) :]
+        joined = whole[: len(before)] == before and self.detokenizer.text(rest, before) == text
+        return rest if joined else alone
+
+    def _context(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+        return self.detokenizer.context(prompt_ids) if self._joined else ()
 
     def _plain(self, request: Request | ScoreRequest | EmbedRequest) -> Prompt | Failed:
         text, special = request.prompt or "", request.params.add_special_tokens is not False

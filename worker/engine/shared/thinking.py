@@ -12,10 +12,8 @@ import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
-from worker.engine.stopping import Decode, StopDetector
-
-#: What a decoder puts for bytes that are not (yet) a character.
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+from worker.engine.stopping import StopDetector
+from worker.engine.text_stream import REPLACEMENT, Decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +202,7 @@ class Phases:
         return self._encode(rest) if rest else ()
 
     def _decided(self) -> Sequence[int]:
-        text = self._decode(self._held).lstrip().rstrip(_REPLACEMENT)
+        text = self._decode(self._held).lstrip().rstrip(REPLACEMENT)
         if text.startswith(self._marks.open):
             self.thinking, self._held = True, []
         elif not self._marks.open.startswith(text):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from queue import Queue
 from threading import Lock, Thread
 
@@ -36,7 +36,6 @@ class ContinuousBackend:
         self,
         loaded: LoadedModel,
         config: EngineConfig,
-        token_text: Callable[[int], str],
         *,
         own_attention: bool = True,
     ) -> None:
@@ -47,7 +46,6 @@ class ContinuousBackend:
         self.longest: int | None = None
         self._loaded = loaded
         self._config = config
-        self._token_text = token_text
         self._attention = paged.own_attention(loaded.model) if own_attention else None
         how = "sdpa" if self._attention is None else "packed"
         self._team = loaded.team
@@ -156,7 +154,6 @@ class ContinuousBackend:
                 limits,
                 self._events,
                 self.progress,
-                self._token_text,
                 turns,
                 self._team,
                 attention=self._attention,

@@ -75,9 +75,9 @@ class TransformersEngine(AnsweringEngine):
         self._team.close()
 
     def _serve(self, loaded: LoadedModel) -> tuple[Started, EngineInfo]:
-        prompter = Prompter(loaded.tokenizer)
+        prompter = Prompter(loaded.tokenizer, joined=not loaded.encoder_decoder)
         measurer = Measurer(loaded, self._config, prompter)
-        backend = self._backend(loaded, prompter)
+        backend = self._backend(loaded)
         vocabulary = loaded.vocabulary
         admission = Admission(
             prompter=prompter,
@@ -115,11 +115,11 @@ class TransformersEngine(AnsweringEngine):
         else:
             measurer.measure(request, on_done)
 
-    def _backend(self, loaded: LoadedModel, prompter: Prompter) -> Backend:
+    def _backend(self, loaded: LoadedModel) -> Backend:
         """The back-end that the model gets, started."""
         if self._assistance is not None:
             drafter = self._assistance.drafter(loaded, self._config)
-            assisted = AssistedBackend(loaded, self._config, prompter.token_text, drafter)
+            assisted = AssistedBackend(loaded, self._config, drafter)
             assisted.start(self._on_end)
             return assisted
         reason = why_not_continuous(traits(loaded.model))
@@ -130,7 +130,7 @@ class TransformersEngine(AnsweringEngine):
             )
         if not reason and self._batching != "static":
             continuous = ContinuousBackend(
-                loaded, self._config, prompter.token_text, own_attention=self._attention == "packed"
+                loaded, self._config, own_attention=self._attention == "packed"
             )
             try:
                 continuous.start(self._on_end)
@@ -140,6 +140,6 @@ class TransformersEngine(AnsweringEngine):
                 _log.warning("%s (done)", error.message, extra={"action": "engine_static"})
             else:
                 return continuous
-        static = StaticBackend(loaded, self._config, prompter.token_text)
+        static = StaticBackend(loaded, self._config)
         static.start(self._on_end)
         return static

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import Queue
 from typing import Any
@@ -172,7 +172,6 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         limits: Limits,
         events: Events,
         progress: Progress,
-        token_text: Callable[[int], str],
         turns: Turns,
         team: Alone,
         *,
@@ -198,7 +197,6 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         if self._tabled:  # transformers lists pages for flash attention's kernels only
             self.continuous_batching_config.max_blocks_per_request = limits.longest_in_pages
         self._progress = progress
-        self._token_text = token_text
         self._turns = turns
         self.output_router.output_queue = events
         with torch.no_grad():
@@ -271,7 +269,7 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         continuations = [sequence.continuation for sequence in batch]
         look_ahead(continuations, logits.shape[1])
         tokens = sampler.choose(logits, [one.row() for one in continuations])
-        record_logprobs(continuations, logits, tokens, self._token_text)
+        record_logprobs(continuations, logits, tokens)
         self._progress.step(len(batch))
         return tokens
 

@@ -46,13 +46,13 @@ class Expected:
 
     def disagreement(self, tried: Continuation) -> str | None:
         """How the back-end's tokens differ from the model's own; None: they do not."""
-        for place, got in zip(self.places, tried.logprobs, strict=False):
+        for place, got in zip(self.places, tried.scores, strict=False):
             own, best = float(place[got.token_id]), float(place.max())
             if abs(own - got.logprob) > TOLERANCE or best - own > TOLERANCE:
                 return f"a log-probability of {got.logprob:.2f} where the model has {own:.2f}"
             if got.token_id != int(place.argmax()):  # nearly a tie: what follows is another text
                 break
-        return None if tried.logprobs else "no token"
+        return None if tried.scores else "no token"
 
 
 def expected(loaded: LoadedModel) -> Expected:

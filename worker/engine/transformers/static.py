@@ -26,14 +26,11 @@ from worker.engine.transformers.logprobs import record_logprobs
 class StaticBackend(PaddedBackend):
     """`generate`, one padded batch after the other."""
 
-    def __init__(
-        self, loaded: LoadedModel, config: EngineConfig, token_text: Callable[[int], str]
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
         # A state has no positions to mask, so padding would be read as text.
         stateful = bool(getattr(loaded.model, "_is_stateful", False))
         super().__init__(config, on_cpu=loaded.device.type == "cpu", same_length=stateful)
         self._loaded = loaded
-        self._token_text = token_text
 
     def start(self, on_end: OnEnd) -> None:
         # `generate` fills what a call leaves open from the model's own config.
@@ -46,7 +43,7 @@ class StaticBackend(PaddedBackend):
     def _forward(self, batch: list[Continuation]) -> None:
         for continuation in batch:
             continuation.start()
-        chooser = _Chooser(batch, self.progress, self._token_text, lambda: self._closed)
+        chooser = _Chooser(batch, self.progress, lambda: self._closed)
         longest = max(one.limit for one in batch)
         adapters = self._loaded.adapters.rows([one.params.adapter for one in batch])
         with self._loaded.turns.take(), torch.inference_mode(), adapters:
@@ -80,12 +77,10 @@ class _Chooser(LogitsProcessor):
         self,
         batch: list[Continuation],
         progress: Progress,
-        token_text: Callable[[int], str],
         closed: Callable[[], bool],
     ) -> None:
         self._batch = batch
         self._progress = progress
-        self._token_text = token_text
         self._closed = closed
         self.tokens: list[int] = []
 
@@ -97,9 +92,7 @@ class _Chooser(LogitsProcessor):
         tokens = sampler.choose(logits, rows)
         live = [at for at, one in enumerate(self._batch) if not one.done]
         index = torch.tensor(live, device=logits.device)
-        record_logprobs(
-            [self._batch[at] for at in live], logits[index], tokens[index], self._token_text
-        )
+        record_logprobs([self._batch[at] for at in live], logits[index], tokens[index])
         self._progress.step(len(live))
         self.tokens = tokens.tolist()
         only = torch.full_like(scores, -torch.inf)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from db.sampling import SamplingParams
-from worker.engine.protocol import Failed, Request, Sample, TokenLogprob
+from worker.engine.protocol import Failed, Request, Sample
+from worker.engine.shared.detokenizer import TokenScore
 from worker.engine.shared.prompt import Prompt, Prompter
 from worker.engine.structures import for_vllm
 from worker.engine.vllm_engine.generating import Made
@@ -86,7 +87,9 @@ def sample(request: Request, index: int, made: Made, prompt: Prompt, prompter: P
         text=said.text,
         finish_reason=said.finish_reason,
         completion_tokens=len(token_ids),
-        logprobs=_logprobs(token_ids, made.logprobs, params.alternatives, prompter.token_text)
+        logprobs=prompter.logprobs(
+            _scores(token_ids, made.logprobs, params.alternatives), prompt.token_ids
+        )
         if params.wants_logprobs
         else None,
         reasoning=said.reasoning,
@@ -94,23 +97,11 @@ def sample(request: Request, index: int, made: Made, prompt: Prompt, prompter: P
     )
 
 
-def _logprobs(
-    token_ids: Sequence[int],
-    places: Sequence[Mapping[int, Any]],
-    alternatives: int,
-    token_text: Callable[[int], str],
-) -> tuple[TokenLogprob, ...]:
+def _scores(
+    token_ids: Sequence[int], positions: Sequence[Mapping[int, Any]], alternatives: int
+) -> Iterator[TokenScore]:
     """One a token; vLLM gives a mapping of token id to log-probability and rank (from 1)."""
-    return tuple(
-        TokenLogprob(
-            token=token_text(token_id),
-            token_id=token_id,
-            logprob=place[token_id].logprob,
-            top=tuple(
-                (token_text(one), one, found.logprob)
-                for one, found in sorted(place.items(), key=lambda item: item[1].rank)
-                if found.rank <= alternatives
-            ),
-        )
-        for token_id, place in zip(token_ids, places, strict=True)
-    )
+    for token_id, position in zip(token_ids, positions, strict=True):
+        ranked = sorted(position.items(), key=lambda item: item[1].rank)
+        top = tuple((other, found.logprob) for other, found in ranked if found.rank <= alternatives)
+        yield TokenScore(token_id, position[token_id].logprob, top)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.collector import request
 from worker.engine.openai_api.replies import NO_ID, Choice, Garbled, Reply, read, samples
-from worker.engine.protocol import Failed, Sample, TokenLogprob
+from worker.engine.protocol import Failed, Sample, TokenLogprob, TopLogprob
 
 
 def _body(*choices: dict[str, Any], **more: Any) -> str:
@@ -85,8 +85,12 @@ def test_given_no_honest_usage_when_read_then_tokens_are_zero(usage: Any) -> Non
 
 def test_given_logprobs_of_either_surface_when_read_then_they_are_the_same() -> None:
     expected = (
-        TokenLogprob("a", NO_ID, -0.1, (("a", NO_ID, -0.1), ("b", NO_ID, -2.0))),
-        TokenLogprob("c", NO_ID, -3.0, (("d", NO_ID, -0.5), ("c", NO_ID, -3.0))),
+        TokenLogprob(
+            "a", NO_ID, -0.1, (TopLogprob("a", NO_ID, -0.1), TopLogprob("b", NO_ID, -2.0))
+        ),
+        TokenLogprob(
+            "c", NO_ID, -3.0, (TopLogprob("d", NO_ID, -0.5), TopLogprob("c", NO_ID, -3.0))
+        ),
     )
     tops = [{"b": -2.0, "a": -0.1, "z": -9.0}, {"c": -3.0, "d": -0.5}]
     completion = _text(
@@ -186,7 +190,7 @@ def test_given_two_alternatives_of_one_text_when_read_then_the_chosen_one_keeps_
     }
     found = read(_body(_text("?", logprobs=logprobs)), 2).choices[0].logprobs
     assert found is not None
-    assert [(text, value) for text, _, value in found[0].top] == [("?", -0.5), ("a", -1.0)]
+    assert [(text, value) for text, _, value, _ in found[0].top] == [("?", -0.5), ("a", -1.0)]
 
 
 # --- thinking and calls ---------------------------------------------------------------------

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +73,6 @@ class AssistedBackend(PaddedBackend):
         self,
         loaded: LoadedModel,
         config: EngineConfig,
-        token_text: Callable[[int], str],
         drafter: Drafter,
     ) -> None:
         on_cpu = loaded.device.type == "cpu"
@@ -82,7 +81,6 @@ class AssistedBackend(PaddedBackend):
         self.name = f"assisted, {drafter.name}"
         self.tally = Tally()
         self._loaded = loaded
-        self._token_text = token_text
         self._drafter = drafter
         self._model = CachedModel(loaded.model, loaded.device)
         default = memory.CPU_BATCH_TOKENS if on_cpu else memory.DEVICE_BATCH_TOKENS
@@ -189,13 +187,13 @@ class AssistedBackend(PaddedBackend):
         taken = _agreement(draft, chosen)
         before = len(one.token_ids)
         valid = slice(0, taken + 1)
-        record_logprobs([one] * (taken + 1), logits[valid], tokens[valid], self._token_text)
+        record_logprobs([one] * (taken + 1), logits[valid], tokens[valid])
         for token in chosen[valid]:
             if one.phases is not None:  # what a token begins depends on what was allowed there
                 look_ahead([one], self._model.vocabulary)
             if one.accept(token):
                 break
-        del one.logprobs[len(one.token_ids) :]  # of what lies behind a stop string
+        del one.scores[len(one.token_ids) :]  # of what lies behind a stop string
         self._model.drop(len(draft) - taken)
         self._drafter.close(len(draft), taken)
         self._count(len(one.token_ids) - before, len(draft), taken)

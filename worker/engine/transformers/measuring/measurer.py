@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import Condition, Thread
 
 import torch
@@ -44,7 +44,7 @@ class Measurer:
         self._body = Body(loaded)
         self._turns = loaded.turns
         self._adapters = loaded.adapters
-        self._token_text: Callable[[int], str] = prompter.token_text
+        self._logprobs = prompter.logprobs
         self._measurable = Measurable(
             prompter, loaded.encoder_decoder, loaded.context_length, loaded.adapters.digests
         )
@@ -154,7 +154,7 @@ class Measurer:
     def _pass(self, batch: Sequence[Measuring]) -> None:
         adapters = self._adapters.rows([one.request.params.adapter for one in batch])
         with self._turns.take(), self._body.ready(), adapters:
-            scoring.measure(self._body, batch, self._token_text)
+            scoring.measure(self._body, batch, self._logprobs)
 
     def _divide(self, batch: Sequence[Measuring], reason: str, out_of_memory: bool) -> None:
         if out_of_memory and self._shrink(len(batch)):

@@ -5,34 +5,36 @@ from __future__ import annotations
 import math
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from db.modes import EmbedParams
 from worker.engine.protocol import Embedded, Failed, Scored, ScoreRequest, TokenLogprob
+from worker.engine.shared.detokenizer import TokenScore
 from worker.engine.transformers.measuring.body import Body
 from worker.engine.transformers.measuring.measurement import Measuring
 
-TokenText = Callable[[int], str]
+#: Names the tokens that are scored behind a prompt of these ids.
+Logprobs = Callable[[Iterable[TokenScore], Sequence[int]], tuple[TokenLogprob, ...]]
 
 #: A token's own log-probability, and the likeliest ones at its place.
 _Place = tuple[float, list[tuple[int, float]]]
 
 
-def measure(body: Body, batch: Sequence[Measuring], token_text: TokenText) -> None:
+def measure(body: Body, batch: Sequence[Measuring], logprobs: Logprobs) -> None:
     """Fill in the outcomes. All are of one kind; the caller has the model's turn."""
     now = time.time()
     for one in batch:
         one.started_at = one.started_at or now
     if isinstance(batch[0].request, ScoreRequest):
-        _score(body, batch, token_text)
+        _score(body, batch, logprobs)
     else:
         _embed(body, batch)
 
 
-def _score(body: Body, batch: Sequence[Measuring], token_text: TokenText) -> None:
+def _score(body: Body, batch: Sequence[Measuring], logprobs: Logprobs) -> None:
     states = body.states_before(
         [one.prompt_ids for one in batch], [one.scored_ids for one in batch]
     )
@@ -44,7 +46,7 @@ def _score(body: Body, batch: Sequence[Measuring], token_text: TokenText) -> Non
     first = 0
     for one in batch:
         last = first + len(one.scored_ids)
-        one.outcome = _scored(one, places[first:last], token_text)
+        one.outcome = _scored(one, places[first:last], logprobs)
         first = last
 
 
@@ -65,7 +67,7 @@ def _alternatives(one: Measuring) -> int:
     return one.request.params.alternatives if isinstance(one.request, ScoreRequest) else 0
 
 
-def _scored(one: Measuring, places: Sequence[_Place], token_text: TokenText) -> Scored | Failed:
+def _scored(one: Measuring, places: Sequence[_Place], logprobs: Logprobs) -> Scored | Failed:
     total = math.fsum(own for own, _ in places)
     if not math.isfinite(total):
         return _not_finite()
@@ -75,23 +77,16 @@ def _scored(one: Measuring, places: Sequence[_Place], token_text: TokenText) -> 
         tokens=len(places),
         prompt_tokens=len(one.prompt_ids),
         started_at=one.started_at,
-        logprobs=_logprobs(one, places, token_text) if wanted else None,
+        logprobs=logprobs(_token_scores(one, places), one.prompt_ids) if wanted else None,
     )
 
 
-def _logprobs(
-    one: Measuring, places: Sequence[_Place], token_text: TokenText
-) -> tuple[TokenLogprob, ...]:
+def _token_scores(one: Measuring, places: Sequence[_Place]) -> list[TokenScore]:
     count = _alternatives(one)
-    return tuple(
-        TokenLogprob(
-            token=token_text(token),
-            token_id=token,
-            logprob=own,
-            top=tuple((token_text(id_), id_, value) for id_, value in likeliest[:count]),
-        )
+    return [
+        TokenScore(token, own, tuple(likeliest[:count]))
         for token, (own, likeliest) in zip(one.scored_ids, places, strict=True)
-    )
+    ]
 
 
 def _embed(body: Body, batch: Sequence[Measuring]) -> None:
