@@ -38,6 +38,7 @@ from producer import intake
 from producer.adapters import with_places
 from producer.intake import Lines, Source
 from producer.model_files import canonical_model
+from producer.reading import ReadingOptions
 from producer.replaying import Replay, replay
 from producer.results import Results
 from producer.submission import Order, Submission, send_messages, submit
@@ -62,6 +63,7 @@ class Client:
         name: str | None = None,
         params: Mapping[str, Any] | None = None,
         template: str | None = None,
+        columns: Iterable[str] = (),
         format: str | None = None,  # noqa: A002 - the user's word for it
         mode: str = Mode.GENERATE,
         priority: int = 5,
@@ -83,7 +85,8 @@ class Client:
         Raises InvalidInput with every bad line, and queues nothing then. Where the database or
         Redis is away, it waits for them, for `Settings.patience` seconds.
         """
-        lines = intake.from_source(source, **self._reading(template, format, params, mode))
+        reading = self._reading(params, mode, template=template, columns=columns)
+        lines = intake.from_source(source, given_format=format, **reading)
         return self.submit_lines(
             lines,
             model=model,
@@ -105,14 +108,15 @@ class Client:
         sources: Iterable[str],
         *,
         template: str | None = None,
+        columns: Iterable[str] = (),
         format: str | None = None,  # noqa: A002 - the user's word for it
         params: Mapping[str, Any] | None = None,
         mode: str = Mode.GENERATE,
         **options: Any,
     ) -> Submission:
         """As `submit`, for several files in one batch; tells whether it is new."""
-        reading = self._reading(template, format, params, mode)
-        lines = intake.from_files(list(sources), **reading)
+        reading = self._reading(params, mode, template=template, columns=columns)
+        lines = intake.from_files(list(sources), given_format=format, **reading)
         return self.submit_lines(lines, params=params, mode=mode, **options)
 
     def submit_lines(
@@ -355,14 +359,15 @@ class Client:
 
     def _reading(
         self,
-        template: str | None,
-        given_format: str | None,
         params: Mapping[str, Any] | None,
         mode: str,
-    ) -> dict[str, Any]:
+        *,
+        template: str | None,
+        columns: Iterable[str],
+    ) -> ReadingOptions:
         return {
             "template": template,
-            "given_format": given_format,
+            "columns": frozenset(columns),
             "defaults": normalise(params or {}, mode=as_mode(mode)),
             "mode": as_mode(mode),
             "max_prompt_bytes": self.settings.max_prompt_bytes,

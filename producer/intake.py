@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from os import PathLike
-from typing import Any
+from typing import Any, Unpack
 
 from db.errors import UsageError
-from db.modes import Mode
-from producer.reading import BadLine, Line, parse_all, read
+from producer.input_columns.header import Header
+from producer.reading import BadLine, Line, ReadingOptions, parse_all, read
 
 #: A path, URL or glob of a prompt file; or prompts (text) and requests (mappings) themselves.
 Source = str | PathLike[str] | Iterable[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Lines that are being read, and the header of their columns, whole once they are read."""
+
+    lines: Iterator[Line | BadLine]
+    header: Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,64 +29,40 @@ class Lines:
     """A stream of lines."""
 
     #: Begins to read; call it again only if they are `repeatable`.
-    read: Callable[[], Iterable[Line | BadLine]]
+    read: Callable[[], Reading]
     repeatable: bool
 
 
 def from_files(
-    names: list[str],
-    *,
-    template: str | None,
-    given_format: str | None,
-    defaults: Mapping[str, Any],
-    max_prompt_bytes: int,
-    mode: Mode,
+    names: list[str], *, given_format: str | None, **options: Unpack[ReadingOptions]
 ) -> Lines:
     """The lines of files, one after the other; `-` is standard input, and can be read once."""
-    return Lines(
-        lambda: read(
-            names,
-            template=template,
-            format=given_format,
-            defaults=defaults,
-            max_prompt_bytes=max_prompt_bytes,
-            mode=mode,
-        ),
-        repeatable="-" not in names,
-    )
+
+    def begin() -> Reading:
+        header = _header(options)
+        return Reading(read(names, format=given_format, header=header, **options), header)
+
+    return Lines(begin, repeatable="-" not in names)
 
 
 def from_source(
-    source: Source,
-    *,
-    template: str | None,
-    given_format: str | None,
-    defaults: Mapping[str, Any],
-    max_prompt_bytes: int,
-    mode: Mode,
+    source: Source, *, given_format: str | None, **options: Unpack[ReadingOptions]
 ) -> Lines:
     """The lines of a file, or of an iterable of prompts and requests; a mapping is one request."""
     if isinstance(source, Mapping):
         source = [source]
     if isinstance(source, str | PathLike):
-        return from_files(
-            [str(source)],
-            template=template,
-            given_format=given_format,
-            defaults=defaults,
-            max_prompt_bytes=max_prompt_bytes,
-            mode=mode,
-        )
-    return Lines(
-        lambda: parse_all(
-            source,
-            template=template,
-            defaults=defaults,
-            max_prompt_bytes=max_prompt_bytes,
-            mode=mode,
-        ),
-        repeatable=isinstance(source, list | tuple),
-    )
+        return from_files([str(source)], given_format=given_format, **options)
+
+    def begin() -> Reading:
+        header = _header(options)
+        return Reading(parse_all(source, header=header, **options), header)
+
+    return Lines(begin, repeatable=isinstance(source, list | tuple))
+
+
+def _header(options: ReadingOptions) -> Header:
+    return Header(options["max_prompt_bytes"])
 
 
 def model_of_first(lines: Lines, adapters: Collection[str] = ()) -> tuple[str, Lines]:
@@ -86,8 +70,8 @@ def model_of_first(lines: Lines, adapters: Collection[str] = ()) -> tuple[str, L
 
     `adapters`: names that are no model's.
     """
-    stream = iter(lines.read())
-    first = next(stream, None)
+    reading = lines.read()
+    first = next(reading.lines, None)
     if isinstance(first, BadLine):
         raise UsageError(
             f"{first.message}; with --model, or PROMPTMILL_MODEL, you are told of all bad lines"
@@ -96,4 +80,5 @@ def model_of_first(lines: Lines, adapters: Collection[str] = ()) -> tuple[str, L
         raise UsageError("which model? give --model, or set PROMPTMILL_MODEL")
     if lines.repeatable:
         return first.model, lines
-    return first.model, Lines(lambda: chain([first], stream), repeatable=False)
+    whole = replace(reading, lines=chain([first], reading.lines))
+    return first.model, Lines(lambda: whole, repeatable=False)

@@ -78,6 +78,13 @@ def submit_options(function: F) -> F:
     return function
 
 
+def _names(
+    _context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names of a repeated option, each of which may be several, separated by commas."""
+    return tuple(name for names in value for name in names.split(",") if name)
+
+
 _SUBMIT_OPTIONS = (
     click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE),
     click.option("-m", "--model", help="Hub id, folder or GGUF file. Default: PROMPTMILL_MODEL."),
@@ -108,6 +115,14 @@ _SUBMIT_OPTIONS = (
         "--template",
         metavar="TEXT",
         help="Make prompts of columns, as in 'Translate: {text}' (csv, parquet, jsonl).",
+    ),
+    click.option(
+        "--columns",
+        multiple=True,
+        metavar="NAME",
+        callback=_names,
+        help="This key or column is data of yours, though it is called like a parameter; repeat "
+        "it, or separate names by commas.",
     ),
     click.option(
         "--format",

@@ -9,8 +9,17 @@ where it was written on purpose (JSON, a cell); in a .txt file such a line is bl
 """
 
 from producer.reading.lines import BadLine, Line
-from producer.reading.reader import parse, parse_all, read
+from producer.reading.reader import ReadingOptions, parse, parse_all, read
 from producer.reading.template import Template
 from producer.reading.texts import DEFAULT_MAX_PROMPT_BYTES
 
-__all__ = ["DEFAULT_MAX_PROMPT_BYTES", "BadLine", "Line", "Template", "parse", "parse_all", "read"]
+__all__ = [
+    "DEFAULT_MAX_PROMPT_BYTES",
+    "BadLine",
+    "Line",
+    "ReadingOptions",
+    "Template",
+    "parse",
+    "parse_all",
+    "read",
+]

@@ -9,11 +9,10 @@ from typing import Any
 import orjson
 
 from db.errors import InputError
-from producer.reading.columns import columns_to_read
-from producer.reading.keys import Names
-from producer.reading.lines import Flaw
+from producer.input_columns.header import InputRow, ValueKind
+from producer.reading.columns import TableRules
+from producer.reading.lines import Flaw, TableRow
 from producer.reading.rawlines import TOO_LONG, not_utf8, raw_lines
-from producer.reading.template import Template
 
 #: Characters of one cell, at most; a quote that is never closed ends here. (The csv module
 #: holds a cell in 4 bytes a character.)
@@ -27,9 +26,9 @@ _PROMPT_COLUMNS = frozenset({"prompt", "text", "completion"})
 
 
 def csv_items(
-    stream: Iterator[bytes], name: str, delimiter: str, template: Template | None, names: Names
-) -> Iterator[tuple[int, object]]:
-    """Each record's number (from 1, the header not counted) and its cells by column, or a Flaw.
+    stream: Iterator[bytes], name: str, delimiter: str, rules: TableRules
+) -> Iterator[tuple[int, TableRow | Flaw]]:
+    """Each record's number (from 1, the header not counted) and its cells, or a Flaw.
 
     Raises InputError for a header that does not fit, quotes that don't match, and bytes that
     are no UTF-8. Raises the process's limit on the size of a CSV cell.
@@ -39,12 +38,21 @@ def csv_items(
     header = next(records, None)
     if header is None:
         return
-    wanted = set(columns_to_read(header, template, names, name))
-    places = [(place, column) for place, column in enumerate(header) if column in wanted]
-    cell = _cell if template is None else _text
+    columns = rules.split(header, name)
+    request = [(header.index(column), column) for column in columns.request]
+    data = [(header.index(column), column) for column in columns.data]
+    cell = _cell if rules.template is None else _text
     for number, record in enumerate(records, 1):
         if len(record) == len(header):
-            yield number, {column: cell(column, record[place]) for place, column in places}
+            # CSV has no NULL but the empty cell.
+            values = {column: record[index] or None for index, column in data}
+            yield (
+                number,
+                TableRow(
+                    {column: cell(column, record[index]) for index, column in request},
+                    InputRow(values, ValueKind.TEXT),
+                ),
+            )
         else:
             yield (
                 number,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from producer.input_columns.header import InputRow
 
 
 class Line(NamedTuple):
@@ -21,6 +24,8 @@ class Line(NamedTuple):
     model: str | None = None
     #: `/v1/chat/completions` or `/v1/completions`, for the lines of an OpenAI batch file.
     endpoint: str | None = None
+    #: JSON of the values that come back with its results, as `jobs.columns` stores them.
+    columns: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class BadLine:
     custom_id: str | None = None
     #: What `number` counts: line, record, row or item.
     unit: str = "line"
+    #: As of a Line, where the values could be read.
+    columns: str | None = None
 
     @property
     def message(self) -> str:
@@ -44,6 +51,13 @@ class BadLine:
         else:
             where = f"{self.source}: {self.unit} {self.number}"
         return " ".join(f"{where}: {self.reason}".splitlines())
+
+
+class TableRow(NamedTuple):
+    """A row of a table, split into what makes its request and what comes back with its results."""
+
+    request: Mapping[str, Any]
+    columns: InputRow
 
 
 @dataclass(frozen=True, slots=True)

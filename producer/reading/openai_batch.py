@@ -16,6 +16,9 @@ _KEYS = ("custom_id", "method", "url", "body")
 
 def is_line(item: Mapping[str, Any]) -> bool:
     """Whether an object is meant as a line of an OpenAI batch file."""
+    if "prompt" in item or "messages" in item:
+        # Beside a prompt of its own, `body` and `url` are data, unless they are what the API has.
+        return isinstance(item.get("body"), Mapping) or str(item.get("url")).startswith("/v1/")
     return "body" in item or ("url" in item and "method" in item)
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import IO, Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any, TypedDict, Unpack
 
 from db.errors import InputError
 from db.modes import Mode
+from producer.input_columns.header import Header
 from producer.reading import formats
+from producer.reading.columns import TableRules
 from producer.reading.csv_table import csv_items
 from producer.reading.formats import Format
 from producer.reading.jsonl import jsonl_items
-from producer.reading.keys import Names
 from producer.reading.lines import BadLine, Line
 from producer.reading.parquet_table import parquet_items
 from producer.reading.plain import text_items
 from producer.reading.requests import RequestParser
+from producer.reading.row_prompt import RowPrompt
 from producer.reading.sources import Source, find, reading
 from producer.reading.streams import (
     BrokenStream,
@@ -27,7 +28,7 @@ from producer.reading.streams import (
     peek,
     spool,
 )
-from producer.reading.template import TEXT_COLUMN, Template, no_such_column
+from producer.reading.template import TEXT_COLUMN, no_such_column
 from producer.reading.texts import DEFAULT_MAX_PROMPT_BYTES
 
 #: What a number counts, in messages.
@@ -40,25 +41,39 @@ _UNITS: dict[Format, str] = {
 }
 
 
+class ReadingOptions(TypedDict, total=False):
+    """How every request of a batch is read."""
+
+    #: What makes prompts of rows, and the system message of their chats.
+    template: str | None
+    system: str | None
+    #: Whether `template` makes chats.
+    chat: bool
+    #: The batch's parameters as `db.sampling.normalise` returned them: a line's own are validated
+    #: together with them.
+    defaults: Mapping[str, Any] | None
+    max_prompt_bytes: int
+    mode: Mode
+    #: Keys and columns that are data, whatever they are called.
+    columns: Collection[str]
+
+
 def read(
     sources: Sequence[str | os.PathLike[str]],
     *,
-    template: str | None = None,
-    defaults: Mapping[str, Any] | None = None,
     format: str | None = None,  # noqa: A002 - the option's name
-    max_prompt_bytes: int = DEFAULT_MAX_PROMPT_BYTES,
-    mode: Mode = Mode.GENERATE,
+    header: Header | None = None,
+    **options: Unpack[ReadingOptions],
 ) -> Iterator[Line | BadLine]:
     """Every request of the sources, in order, in constant memory.
 
-    A source is a path, a glob, a URL or '-'. `defaults` are the batch's parameters as
-    `db.sampling.normalise` returned them: a line's own are validated together with them.
-    `format` overrides what the names say; `mode` is what they are read for. Raises UsageError
-    for a bad template or format and InputError for a source that isn't there, at once;
+    A source is a path, a glob, a URL or '-'. `format` overrides what the names say; `header` gets
+    the columns of all lines. Raises
+    UsageError for a bad template or format and InputError for a source that isn't there, at once;
     InputError while reading for a file that is empty, binary, cut off, or has not the template's
     columns.
     """
-    parser = RequestParser(_template(template), defaults, max_prompt_bytes, mode)
+    parser = _parser(options, header)
     forced = None if format is None else formats.by_word(format)
     return _read_all(find(sources), parser, forced)
 
@@ -68,37 +83,36 @@ def parse(
     *,
     source: str,
     number: int,
-    template: str | Template | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    max_prompt_bytes: int = DEFAULT_MAX_PROMPT_BYTES,
     unit: str = "item",
-    mode: Mode = Mode.GENERATE,
+    **options: Unpack[ReadingOptions],
 ) -> Line | BadLine:
     """One request that is decoded already: a text, or a mapping as a JSON line would hold.
 
     `unit` is what `number` counts, for messages. Raises UsageError for a bad template only.
     """
-    parser = RequestParser(_template(template), defaults, max_prompt_bytes, mode)
-    return parser.parse(item, source, number, unit)
+    return _parser(options).parse(item, source, number, unit)
 
 
 def parse_all(
-    items: Iterable[object],
-    *,
-    template: str | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    max_prompt_bytes: int = DEFAULT_MAX_PROMPT_BYTES,
-    mode: Mode = Mode.GENERATE,
+    items: Iterable[object], *, header: Header | None = None, **options: Unpack[ReadingOptions]
 ) -> Iterator[Line | BadLine]:
     """As `parse`, for every item of a stream, numbered from 1."""
-    parser = RequestParser(_template(template), defaults, max_prompt_bytes, mode)
+    parser = _parser(options, header)
     for number, item in enumerate(items, start=1):
         yield parser.parse(item, "<items>", number, "item")
 
 
-@lru_cache(maxsize=16)
-def _template(template: str | Template | None) -> Template | None:
-    return Template.parse(template) if isinstance(template, str) else template
+def _parser(options: ReadingOptions, header: Header | None = None) -> RequestParser:
+    return RequestParser(
+        RowPrompt.parse(
+            options.get("template"), options.get("system"), chat=options.get("chat", False)
+        ),
+        options.get("defaults"),
+        options.get("max_prompt_bytes", DEFAULT_MAX_PROMPT_BYTES),
+        options.get("mode", Mode.GENERATE),
+        header=header,
+        columns=options.get("columns", ()),
+    )
 
 
 def _read_all(
@@ -131,7 +145,7 @@ def _decode(
     source: Source, raw: IO[bytes], parser: RequestParser, forced: Format | None
 ) -> tuple[Format, Iterator[tuple[int, object]]]:
     """The source's format, and its numbered items."""
-    name, template, names = source.name, parser.template, parser.names
+    name = source.name
     suffix, packing = formats.by_name(source.path)
     head, stream = peek(chunks(raw))
     packing = packing or compression_of(head)
@@ -142,17 +156,17 @@ def _decode(
         case "jsonl":
             return format_, jsonl_items(stream, name)
         case "txt":
-            _check_text_template(template, name)
+            _check_text_template(parser.template, name)
             return format_, text_items(stream, name)
         case "csv" | "tsv":
             delimiter = "," if format_ == "csv" else "\t"
-            return format_, csv_items(stream, name, delimiter, template, names)
+            return format_, csv_items(stream, name, delimiter, parser.rules)
         case "parquet":
             in_place = raw if packing is None and raw.seekable() else None
-            return format_, _parquet(in_place, stream, name, template, names)
+            return format_, _parquet(in_place, stream, name, parser.rules)
 
 
-def _check_text_template(template: Template | None, name: str) -> None:
+def _check_text_template(template: RowPrompt | None, name: str) -> None:
     for column in template.columns if template else ():
         if column != TEXT_COLUMN:
             raise InputError(f"{name}: {no_such_column(column, (TEXT_COLUMN,))}")
@@ -162,17 +176,16 @@ def _parquet(
     file: IO[bytes] | None,
     stream: Iterator[bytes],
     name: str,
-    template: Template | None,
-    names: Names,
+    rules: TableRules,
 ) -> Iterator[tuple[int, object]]:
     """Parquet is read from its end: what can't be sought goes to a temporary file first."""
     if file is not None:
         file.seek(0)
-        yield from parquet_items(file, name, template, names)
+        yield from parquet_items(file, name, rules)
         return
     try:
         spooled = spool(stream)
     except BrokenStream as broken:
         raise broken.in_file(name) from None
     with spooled:
-        yield from parquet_items(spooled, name, template, names)
+        yield from parquet_items(spooled, name, rules)

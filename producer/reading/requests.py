@@ -12,14 +12,17 @@ scored, the second and third may have a `completion`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from db.errors import ParameterError
+from db.foreign_names import advice, is_neutral, translation
 from db.modes import Mode
 from db.sampling import merge, normalise
+from producer.input_columns.cells import BadCell
+from producer.input_columns.header import Header, InputRow
 from producer.reading import openai_batch
 from producer.reading.chat import check_messages
 from producer.reading.chat_params import (
@@ -28,9 +31,13 @@ from producer.reading.chat_params import (
     drop_idle_choice,
     refuse_for_prompt,
 )
+from producer.reading.columns import TableRules
+from producer.reading.data_keys import or_data
 from producer.reading.keys import NAMES, Names, check_parameter_name
-from producer.reading.lines import BadLine, Flaw, Line
-from producer.reading.template import TEXT_COLUMN, Template
+from producer.reading.lines import BadLine, Flaw, Line, TableRow
+from producer.reading.row_prompt import RowPrompt
+from producer.reading.splitting import Splitter
+from producer.reading.template import TEXT_COLUMN
 from producer.reading.texts import (
     MAX_CUSTOM_ID,
     Refusal,
@@ -41,6 +48,7 @@ from producer.reading.texts import (
     check_text,
     is_plain,
     kind,
+    shown,
 )
 from producer.reading.tools import check_tools
 
@@ -56,13 +64,20 @@ class RequestParser:
 
     def __init__(
         self,
-        template: Template | None,
+        template: RowPrompt | None,
         defaults: Mapping[str, Any] | None,
         max_prompt_bytes: int,
         mode: Mode = Mode.GENERATE,
+        *,
+        header: Header | None = None,
+        columns: Collection[str] = (),
     ) -> None:
+        """`columns`: keys that are data, whatever they are called; `header` gets all data's."""
         self.template = template
         self.names = NAMES[mode]
+        self.rules = TableRules(template, self.names, columns)
+        self._splitter = Splitter(self.names, columns, by_template=template is not None)
+        self._header = Header(max_prompt_bytes) if header is None else header
         self._defaults = dict(defaults or {})
         #: Of the batch, what only a chat can have.
         self._chat_defaults = chat_params(self._defaults)
@@ -79,13 +94,25 @@ class RequestParser:
                 custom_id is None or is_plain(custom_id, MAX_CUSTOM_ID)
             ):
                 return Line(source, number, {"prompt": prompt}, custom_id)
+        columns = None
         try:
+            item, row = self._splitter.split(item)
+            if row is not None:
+                columns = self._encoded(row)
+            if row is not None and self.template is None:
+                _check_any(item, row, self.names.needed)
             line = self._line(item, source, number)
             if self._unfit is not None and "params" not in line.request:
                 raise Refusal(self._unfit)
-            return line
+            return line if columns is None else line._replace(columns=columns)
         except Refusal as refusal:
-            return BadLine(source, number, refusal.reason, _usable_id(item), unit)
+            return BadLine(source, number, refusal.reason, _usable_id(item), unit, columns)
+
+    def _encoded(self, row: InputRow) -> str | None:
+        try:
+            return self._header.encoded(row) if row.values else None
+        except BadCell as bad:
+            raise Refusal(str(bad)) from None
 
     @property
     def _is_simple(self) -> bool:
@@ -96,7 +123,7 @@ class RequestParser:
         if isinstance(item, Mapping):
             return self._mapping(item, source, number)
         if isinstance(item, str):
-            return Line(source, number, {"prompt": self._text(item)})
+            return Line(source, number, self._of_text(item))
         if isinstance(item, Flaw):
             raise Refusal(item.reason)
         raise Refusal(f"this is {kind(item)}: a request is text or an object")
@@ -104,9 +131,7 @@ class RequestParser:
     def _mapping(self, item: Mapping[str, Any], source: str, number: int) -> Line:
         custom_id = check_custom_id(item.get("custom_id"))
         if self.template is not None:
-            refuse_for_prompt(self._chat_defaults)
-            prompt = check_prompt(self.template.render(item), self._max_prompt_bytes)
-            return Line(source, number, {"prompt": prompt}, custom_id)
+            return Line(source, number, self._of_row(self.template, item), custom_id)
         if openai_batch.is_line(item):
             _check_openai(self.names)
             endpoint, body = openai_batch.unwrap(item)
@@ -117,11 +142,17 @@ class RequestParser:
         request = self._request(item)
         return Line(source, number, request, custom_id, check_model(item.get("model")))
 
-    def _text(self, text: str) -> str:
-        refuse_for_prompt(self._chat_defaults)
+    def _of_row(self, template: RowPrompt, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The request that the template makes."""
+        request = template.request(row, self._max_prompt_bytes)
+        check_chat_params(request, self._chat_defaults)
+        return request
+
+    def _of_text(self, text: str) -> dict[str, Any]:
         if self.template is not None:
-            text = self.template.render({TEXT_COLUMN: text})
-        return check_prompt(text, self._max_prompt_bytes)
+            return self._of_row(self.template, {TEXT_COLUMN: text})
+        refuse_for_prompt(self._chat_defaults)
+        return {"prompt": check_prompt(text, self._max_prompt_bytes)}
 
     def _request(self, item: Mapping[str, Any]) -> dict[str, Any]:
         params = self._params(_given(item, self.names))
@@ -207,6 +238,8 @@ def _check_openai(names: Names) -> None:
 def _given(item: Mapping[str, Any], names: Names) -> dict[str, Any]:
     """The parameters of a line: its extra keys, and those of its `params` object."""
     given = {key: value for key, value in item.items() if key not in names.request}
+    for key, value in given.items():
+        _check_key(key, value, names, given)
     nested = item.get("params")
     if nested is not None:
         if not isinstance(nested, Mapping):
@@ -214,14 +247,36 @@ def _given(item: Mapping[str, Any], names: Names) -> dict[str, Any]:
         for key, value in nested.items():
             if key in given:
                 raise Refusal(f"parameter '{key}' is given twice, in 'params' too: keep one")
+            check_parameter_name(key, value, names)
             given[key] = value
-    for key, value in given.items():
-        check_parameter_name(key, value, names)
     return given
+
+
+def _check_key(key: object, value: object, names: Names, given: Mapping[str, Any]) -> None:
+    """Refusal for a key beside the prompt that asks for something we don't have."""
+    try:
+        check_parameter_name(key, value, names)
+        if key not in names.parameters and not is_neutral(key, value, given):
+            raise Refusal(advice(str(key), value) or f"unknown key {shown(key)}: remove it")
+    except Refusal as refusal:
+        raise Refusal(or_data(refusal.reason, key)) from None
+
+
+def _check_any(request: object, row: InputRow, needed: Sequence[str]) -> None:
+    """Refusal where data is all that there is, with a hint at what may be meant."""
+    if not isinstance(request, Mapping) or any(key in request for key in needed):
+        return
+    template = "make prompts of its keys, as in --template 'Translate: {text}'"
+    for key in row.values:
+        if (meant := translation(key)) in needed:
+            raise Refusal(f"{_lacks(needed)}: did you mean '{meant}' by '{key}'? Or {template}")
+    raise Refusal(f"{_lacks(needed)}, or {template}")
 
 
 def _usable_id(item: object) -> str | None:
     """The custom_id of an item that was refused, where that much of it is sound."""
+    if isinstance(item, TableRow):
+        item = item.request
     if not isinstance(item, Mapping):
         return None
     try:

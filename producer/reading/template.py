@@ -30,11 +30,11 @@ class Template:
     parts: tuple[tuple[str, str | None], ...]
 
     @classmethod
-    def parse(cls, text: str) -> Template:
+    def parse(cls, text: str, *, columns_needed: bool = True) -> Template:
         """Split `text` into literals and columns; `{{` and `}}` stand for braces.
 
-        Raises UsageError for anything in braces that is not a column's plain name, and for a
-        template without any column.
+        Raises UsageError for anything in braces that is not a column's plain name, and, unless
+        no `columns_needed`, for a template without any column.
         """
         try:
             check_text(text, "the template")
@@ -43,7 +43,7 @@ class Template:
             raise UsageError(
                 f"template {shown(text)}: {error}: write columns as {{name}}, a brace as {{{{"
             ) from None
-        if all(column is None for _, column in parts):
+        if columns_needed and all(column is None for _, column in parts):
             raise UsageError(
                 f"template {shown(text)}: it names no column, so that every prompt would be "
                 "the same: write columns as {name}"

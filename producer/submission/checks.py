@@ -78,4 +78,4 @@ def _adapted(line: Line, adapter: str) -> Line | BadLine:
 
 
 def _bad(line: Line, reason: str) -> BadLine:
-    return BadLine(line.source, line.number, reason, line.custom_id)
+    return BadLine(line.source, line.number, reason, line.custom_id, columns=line.columns)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
+from db.input_columns import InputColumn, stored_header
 from db.modes import Mode
 from db.queries.jobs import NewJob
 from producer.submission.order import Order
 
 
 class Digest:
-    """The identity of a submission's content: model, mode, parameters, every request, in order."""
+    """The identity of a submission's content.
+
+    That is model, mode, parameters, every request, in order, and the input columns.
+    """
 
     def __init__(self, order: Order) -> None:
         about: dict[str, Any] = {"model": order.model, "params": dict(order.params)}
@@ -22,13 +26,27 @@ class Digest:
             about["mode"] = order.mode
         self._hash = hashlib.sha256(orjson.dumps(about, option=orjson.OPT_SORT_KEYS))
 
-    def add(self, jobs: Iterable[NewJob]) -> None:
+    def add(self, jobs: Sequence[NewJob]) -> None:
         """These come next. No text of a job has a NUL: what lies between two is one field."""
-        fields = [
-            part for job in jobs for part in (job.custom_id or "", job.request, job.error or "")
-        ]
+        if any(job.columns is not None for job in jobs):
+            fields = [part for job in jobs for part in _with_columns(job)]
+        else:
+            fields = [part for job in jobs for part in _fields(job)]
         self._hash.update("\0".join(fields).encode())
         self._hash.update(b"\0")
 
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest()
+    def hexdigest(self, columns: Sequence[InputColumn] = ()) -> str:
+        """After the last jobs; `columns` is the header of all."""
+        whole = self._hash.copy()
+        if columns:
+            whole.update(orjson.dumps(stored_header(columns)))
+        return whole.hexdigest()
+
+
+def _fields(job: NewJob) -> tuple[str, ...]:
+    return job.custom_id or "", job.request, job.error or ""
+
+
+def _with_columns(job: NewJob) -> tuple[str, ...]:
+    """Digests from before there were columns stay true."""
+    return _fields(job) if job.columns is None else (*_fields(job), f"columns {job.columns}")

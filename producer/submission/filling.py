@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import TypeVar
@@ -16,6 +16,8 @@ from db.queries.deletion import delete_batch
 from db.queries.jobs import NewJob
 from db.records import Batch
 from db.states import BatchState
+from producer.input_columns.header import Header
+from producer.intake import Reading
 from producer.reading import BadLine, Line
 from producer.submission.background import Background
 from producer.submission.checks import LineChecks
@@ -38,6 +40,7 @@ class Filling:
         self._order = order
         self._patience = patience
         self._digest = Digest(order)
+        self._header = Header()
         self._background = Background()
         self._key: int | None = None
         self._uid = ids.new_uid()
@@ -46,9 +49,10 @@ class Filling:
         self._bad: list[BadLine] = []
         self._bad_count = 0
 
-    def fill(self, lines: Iterable[Line | BadLine], on_progress: Callable[[int], None]) -> None:
+    def fill(self, reading: Reading, on_progress: Callable[[int], None]) -> None:
         """Store every line. Raises InvalidInput at the end if some were bad."""
-        for part in slices(lines, LineChecks(self._order)):
+        self._header = reading.header
+        for part in slices(reading.lines, LineChecks(self._order)):
             self._await_store(on_progress)
             # One slice is stored while the next one is read.
             self._background.run(partial(self._store, part))
@@ -60,7 +64,7 @@ class Filling:
 
     def activate(self) -> tuple[Batch, bool]:
         """Open the batch; it and True, or the batch that was there before it and False."""
-        digest = self._digest.hexdigest()
+        digest = self._digest.hexdigest(self._header.columns)
         key = self._order.idempotency_key
         if key is None and self._order.name is not None:
             # So that two producers that submit the same at once end with one batch.
@@ -90,6 +94,7 @@ class Filling:
                     digest=digest,
                     idempotency_key=key,
                     expires_after=self._order.expires,
+                    input_columns=self._header.columns,
                 )
                 batch = batches.get(connection, self._uid)
             return batch
@@ -185,7 +190,7 @@ class Filling:
             name = line.custom_id
             if name is not None and name in seen:
                 reason = f"custom_id '{name}' is also that of prompt {seen[name]}: make it unique"
-                kept.append(BadLine(line.source, line.number, reason))
+                kept.append(BadLine(line.source, line.number, reason, columns=line.columns))
                 continue
             if name is not None:
                 seen[name] = number

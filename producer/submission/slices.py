@@ -43,7 +43,7 @@ def slices(lines: Iterable[Line | BadLine], checks: LineChecks) -> Iterator[Slic
         part.lines.extend(piece)
         part.jobs.extend(jobs)
         done += len(piece)
-        size += sum([len(job.request) for job in jobs])
+        size += sum([len(job.request) + len(job.columns or "") for job in jobs])
         if len(part.lines) >= SLICE or size >= _CHARACTERS:
             yield part
             part, size = Slice([], []), 0
@@ -54,5 +54,5 @@ def slices(lines: Iterable[Line | BadLine], checks: LineChecks) -> Iterator[Slic
 def new_job(number: int, line: Line | BadLine) -> NewJob:
     """The job that a line becomes; a bad one has no request, and its reason for an error."""
     if isinstance(line, BadLine):
-        return NewJob(number, _EMPTY_REQUEST, line.custom_id, line.reason)
-    return NewJob(number, orjson.dumps(line.request).decode(), line.custom_id)
+        return NewJob(number, _EMPTY_REQUEST, line.custom_id, line.reason, line.columns)
+    return NewJob(number, orjson.dumps(line.request).decode(), line.custom_id, columns=line.columns)

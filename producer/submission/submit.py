@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from db.database import Database
 from db.errors import BrokerUnavailable, DatabaseUnavailable
 from db.patience import patiently
 from db.queries import batches, chunks
 from db.records import Batch
-from producer.intake import Lines
-from producer.reading import BadLine, Line
+from producer.intake import Lines, Reading
 from producer.submission.checks import LineChecks
 from producer.submission.digest import Digest
 from producer.submission.filling import Filling
@@ -40,7 +39,7 @@ def submit(
     """
     known = patiently(lambda: _known_batches(database, order), patience)
     if known and lines.repeatable:
-        digest = _digest_of(order, lines.read())
+        digest = digest_of(order, lines.read())
         same = next((batch for batch in known if batch.digest == digest), None)
         if same is not None:
             return Submission(same, created=False, sent=0)
@@ -78,11 +77,12 @@ def send_messages(database: Database, send: Send, batch: int) -> int:
             raise
 
 
-def _digest_of(order: Order, lines: Iterable[Line | BadLine]) -> str:
+def digest_of(order: Order, reading: Reading) -> str:
+    """Of what `submit` would store."""
     digest = Digest(order)
-    for part in slices(lines, LineChecks(order)):
+    for part in slices(reading.lines, LineChecks(order)):
         digest.add(part.jobs)
-    return digest.hexdigest()
+    return digest.hexdigest(reading.header.columns)
 
 
 def _known_batches(database: Database, order: Order) -> list[Batch]:

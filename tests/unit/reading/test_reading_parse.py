@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from db.errors import UsageError
-from producer.reading import BadLine, Line, Template, parse
+from producer.reading import BadLine, Line, parse
 
 
 def parsed(item: object, **options: Any) -> Line | BadLine:
@@ -22,7 +22,8 @@ def test_given_text_or_a_mapping_when_parsed_then_it_is_a_request(item: object) 
 
 def test_given_a_template_when_parsed_then_texts_and_rows_are_filled() -> None:
     assert parsed("Hi", template="{text}!") == Line("items", 3, {"prompt": "Hi!"})
-    assert parsed({"a": 1}, template=Template.parse("{a}!")) == Line("items", 3, {"prompt": "1!"})
+    row = Line("items", 3, {"prompt": "1!"}, columns="[1]")
+    assert parsed({"a": 1}, template="{a}!") == row
     with pytest.raises(UsageError, match="plain name"):
         parsed("Hi", template="{text.x}")
 

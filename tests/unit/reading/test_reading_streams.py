@@ -11,12 +11,14 @@ import zstandard
 
 from db.errors import InputError
 from db.modes import Mode
-from producer.reading import Template, rawlines
+from producer.reading import rawlines
+from producer.reading.columns import TableRules
 from producer.reading.csv_table import csv_items
 from producer.reading.jsonl import jsonl_items
 from producer.reading.keys import NAMES
 from producer.reading.lines import Flaw
 from producer.reading.plain import text_items
+from producer.reading.row_prompt import RowPrompt
 from producer.reading.streams import decompress, peek
 
 
@@ -40,8 +42,9 @@ def test_given_an_overlong_line_when_read_then_it_is_one_bad_line(
 
 
 def test_given_an_overlong_line_in_csv_when_read_then_the_file_is_refused() -> None:
+    rules = TableRules(RowPrompt.parse("{one}", None, chat=False), NAMES[Mode.GENERATE])
     with pytest.raises(InputError, match=r"^f:2: the line is longer than 64 MiB: split or"):
-        list(csv_items(overlong(), "f", ",", Template.parse("{one}"), NAMES[Mode.GENERATE]))
+        list(csv_items(overlong(), "f", ",", rules))
 
 
 def test_given_an_overlong_line_when_skipped_then_it_is_not_held() -> None:

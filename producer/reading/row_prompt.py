@@ -1,0 +1,55 @@
+"""What a template makes of a row: a bare prompt, or a chat whose user says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from db.errors import UsageError
+from producer.reading.chat import check_messages
+from producer.reading.template import Template
+from producer.reading.texts import check_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class RowPrompt:
+    """`--template`, with `--system` and whether its text becomes a chat's user message."""
+
+    template: Template
+    system: Template | None = None
+    chat: bool = False
+
+    @classmethod
+    def parse(cls, template: str | None, system: str | None, chat: bool) -> RowPrompt | None:
+        """None without a template. Raises UsageError for a bad one, and for what does not fit."""
+        if template is None:
+            if system is not None:
+                raise UsageError(
+                    "--system is for chats that --template makes: give --template, or write the "
+                    "system message into each line's 'messages'"
+                )
+            return None
+        if system is not None and not chat:
+            raise UsageError(
+                "--system is for chats, and each row becomes a bare prompt: give --chat, or put "
+                "its text into --template"
+            )
+        parsed = None if system is None else Template.parse(system, columns_needed=False)
+        return cls(Template.parse(template), parsed, chat)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it names, each once."""
+        system = () if self.system is None else self.system.columns
+        return tuple(dict.fromkeys((*self.template.columns, *system)))
+
+    def request(self, row: Mapping[str, Any], limit: int) -> dict[str, Any]:
+        """The row's request, of `limit` bytes at most. Raises Refusal."""
+        prompt = check_prompt(self.template.render(row), limit)
+        if not self.chat:
+            return {"prompt": prompt}
+        messages = [{"role": "user", "content": prompt}]
+        if self.system is not None:
+            messages.insert(0, {"role": "system", "content": self.system.render(row)})
+        return {"messages": check_messages(messages, limit)}
