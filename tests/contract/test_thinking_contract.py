@@ -104,6 +104,13 @@ def test_given_a_model_that_thinks_when_completed_then_its_thinking_is_apart(
     assert len(one.logprobs) == one.completion_tokens  # the thinking's included
 
 
+def test_thinking_is_apart_where_the_question_is_a_word_of_the_template(started: Started) -> None:
+    chat = [{"role": "user", "content": "think"}]
+    engine = started("r1", SAYS["r1"], messages=chat)
+    one = sample(engine, replace(asked(), messages=chat))
+    assert (one.reasoning, one.text) == ("The mill.", "Paris.")
+
+
 def test_end_of_turn_that_the_config_lacks_ends_a_chat(started: Started) -> None:
     engine = started("qwen3", "Paris.", end_is_listed=False)
     one = sample(engine, asked())

@@ -261,6 +261,11 @@ def families() -> tuple[Family, ...]:
     return get_args(Family)
 
 
+def tokens_of(family: Family) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tokens of their own, besides those of any text: left out of a text, and shown in it."""
+    return _SPECIAL[family], _SHOWN.get(family, ())
+
+
 def family_tokenizer(family: Family) -> Any:
     """A byte-level tokenizer with the family's tokens and template."""
     special = {"eos_token": _EOS[family]}

@@ -126,11 +126,13 @@ def test_switched_off_thinking_is_off_whatever_the_content(
         "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n"
         "{% if enable_thinking is false %}\n</think>\n\n{% endif %}{% endif %}"
     )
-    variables = {"enable_thinking": thinking}
-    prompt = rendered(prompter, [user(content)], chat_template_kwargs=variables)
+    params: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": thinking}}
+    prompt = rendered(prompter, [user(content)], **params)
     assert prompt.opening is not None
     assert prompter.reader.marks is not None
     assert is_opened(prompter.reader.marks, prompt.opening.text, continued=False) is opened
+    guided = Request("a", SamplingParams(choice=("yes",), **params), 0, messages=[user(content)])
+    assert (prompter.phases(guided, prompt) is not None) is opened
 
 
 def test_opening_of_a_template_without_a_switch_is_found() -> None:
@@ -401,9 +403,17 @@ def test_arguments_are_json_where_the_template_wants_it(
     assert 'weather({"city":"Paris"})' in rendered(printed, chat).text
 
 
+def test_message_of_calls_alone_has_an_empty_content_where_one_must_be() -> None:
+    prompter = of_template(
+        "{% for m in messages %}{{ '<' + m.content + '>' }}{% for c in m.tool_calls or [] %}"
+        "{{ c.function.name ~ c.function.arguments | tojson }}{% endfor %}{% endfor %}"
+    )
+    chat = [user("Rain?"), assistant(tool_calls=[CALL]), RESULT]
+    assert rendered(prompter, chat).text == '<Rain?><>weather{"city": "Paris"}<Rain.>'
+
+
 def test_template_for_tools_is_used_for_tools() -> None:
     plain = "{% for m in messages %}{{ m.content }}{% endfor %}"
-    prompter = of_template("")
     prompter = Prompter(_with_templates(default=plain, tool_use=plain + "{{ tools | tojson }}"))
     assert rendered(prompter, [user("Hi.")]).text == "Hi."
     assert "Rain or shine." in rendered(prompter, [user("Hi.")], [TOOL]).text

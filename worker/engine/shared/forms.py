@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from db.chat import text_of
 from worker.engine.shared.chat_template import TemplateRefusal
 from worker.engine.shared.skeleton import (
     Leaf,
@@ -37,6 +38,8 @@ class Form:
     wrapped: frozenset[str] = frozenset()
     #: Arguments of calls are JSON, not objects.
     arguments_as_json: bool = False
+    #: A message without a content has an empty one.
+    filled: bool = False
 
     def of(self, messages: Sequence[Message], *, keyed: bool = False) -> list[dict[str, Any]]:
         """The messages in this form; `keyed`: a part has its `part_key`, as in a skeleton."""
@@ -48,7 +51,9 @@ class Form:
             key = {part_key(content): ""} if keyed else {}
             formed["content"] = [{"type": "text", "text": content, **key}]
         elif isinstance(content, list | tuple) and message["role"] in self.joined:
-            formed["content"] = "\n".join(str(part["text"]) for part in content)
+            formed["content"] = text_of(content)
+        elif content is None and self.filled:
+            formed["content"] = ""
         if formed.get("tool_calls"):
             formed["tool_calls"] = [self._call(call) for call in formed["tool_calls"]]
         return formed
@@ -125,10 +130,11 @@ def _others(skeleton: Skeleton, first: Plan) -> Iterator[Form]:
     parts = {role for role, content in contents if isinstance(content, list | tuple)}
     texts = {role for role, content in contents if isinstance(content, str) and content}
     calls = any(one.get("tool_calls") for one in skeleton.messages)
-    for joined, wrapped, as_json in product(
-        _sets(parts, omitted), _sets(texts, omitted), (False, True) if calls else (False,)
+    lacks_content = any(content is None for _, content in contents)
+    for choice in product(
+        _sets(parts, omitted), _sets(texts, omitted), _either(calls), _either(lacks_content)
     ):
-        form = Form(joined, wrapped, as_json)
+        form = Form(*choice)
         if form != PLAIN:
             yield form
 
@@ -137,6 +143,10 @@ def _sets(roles: set[str], omitted: set[str]) -> list[frozenset[str]]:
     """None of these roles, those that were omitted, all of them."""
     choices = (frozenset[str](), frozenset(roles & omitted), frozenset(roles))
     return list(dict.fromkeys(choices))
+
+
+def _either(relevant: bool) -> tuple[bool, ...]:
+    return (False, True) if relevant else (False,)
 
 
 def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
