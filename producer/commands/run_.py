@@ -53,6 +53,7 @@ def command(
     from producer.commands.submitting import submit_files
     from producer.exporting import check_output, export
     from producer.running import generate
+    from producer.servable import check_servable
 
     check_output(output, output_format, option="--output-format", mode=options["mode"])
     _check_asked(files, output, table=table, as_json=as_json)
@@ -60,6 +61,8 @@ def command(
     environment = worker_environment(model=options["model"], **given)
     adapters = _adapters(environment)
     with Client() as client:
+        if (model := options["model"] or client.settings.model) is not None:
+            check_servable(model, given["engine"] or client.settings.engine)
         options["name"] = _name(options["name"], files, _how(client, given, adapters))
         done = submit_files(client, files, fresh=fresh, adapters=tuple(adapters), **options)
         batch = done.batch

@@ -17,6 +17,7 @@ import transformers
 
 from db.errors import ModelLoadError
 from worker.engine.protocol import EngineConfig
+from worker.engine.shared.load_progress import watch_loading
 
 #: What transformers and the hub raise for a checkpoint that is broken, absent or unknown.
 LOAD_ERRORS = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError)
@@ -24,21 +25,6 @@ LOAD_ERRORS = (OSError, ValueError, ImportError, LookupError, TypeError, Attribu
 #: Above this a tokenizer's model_max_length means "not known" (transformers' own sentinel is
 #: 1e30).
 _ABSURD_LENGTH = 10**9
-
-
-def check_folder(model: str) -> None:
-    """Tell a path that is wrong from a hub id: both are only text."""
-    folder = Path(model).expanduser()
-    looks_like_path = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
-    if folder.is_file():
-        raise ModelLoadError(
-            f"model '{model}' is a file: name the folder that holds config.json, or a .gguf file"
-        )
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelLoadError(f"model folder '{model}' has no config.json: it is no checkpoint")
-    elif looks_like_path:
-        raise ModelLoadError(f"model folder '{model}' does not exist")
 
 
 def pinned(config: EngineConfig) -> EngineConfig:
@@ -167,3 +153,4 @@ def silence() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    watch_loading()
