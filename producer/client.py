@@ -31,7 +31,7 @@ from db.queries import jobs as job_queries
 from db.queries import workers as worker_queries
 from db.queries.deletion import delete_batch
 from db.queries.results import Order as ResultOrder
-from db.records import Batch, FailureGroup, Job, Worker
+from db.records import Batch, FailureGroup, Job, ServedModel, Worker
 from db.sampling import normalise
 from db.settings import Settings, settings
 from producer import intake
@@ -128,9 +128,13 @@ class Client:
         mode: str = Mode.GENERATE,
         adapters: Iterable[str] = (),
         on_progress: Callable[[int], None] = lambda _count: None,
+        outdated: Callable[[Batch], str | None] = lambda _batch: None,
         **options: Any,
     ) -> Submission:
-        """Submit lines that were read already; `options` are those of an Order."""
+        """Submit lines that were read already; `options` are those of an Order.
+
+        `outdated` says why a batch of the same content won't do, or None.
+        """
         chosen = model or self.settings.model
         known = frozenset((*adapters, *self.settings.adapters))
         if chosen is None:
@@ -148,7 +152,13 @@ class Client:
             patiently(self.ping_broker, patience)
         database = patiently(lambda: self.database, patience)
         return submit(
-            database, self._send, order, lines, patience=patience, on_progress=on_progress
+            database,
+            self._send,
+            order,
+            lines,
+            patience=patience,
+            on_progress=on_progress,
+            outdated=outdated,
         )
 
     def status(self, id: str) -> Batch | Job:  # noqa: A002 - what users call it
@@ -284,6 +294,11 @@ class Client:
         """Workers that gave a sign of life in the last `within` seconds; default: one lease."""
         with self.database.read() as connection:
             return worker_queries.alive(connection, within=within or self.settings.lease)
+
+    def served_models(self, batch: Batch) -> list[ServedModel]:
+        """What made the results of a batch so far, a record a worker."""
+        with self.database.read() as connection:
+            return worker_queries.served_models(connection, batch.key)
 
     def ping_broker(self) -> None:
         """Raise BrokerUnavailable unless Redis answers."""

@@ -11,12 +11,12 @@ from db.gguf import is_gguf
 from producer.model_files import canonical_model, find_model, load_problems
 
 #: Engines that read no files of a model here.
-_ELSEWHERE = frozenset({"echo", "openai"})
+ENGINES_WITHOUT_FILES = frozenset({"echo", "openai"})
 
 
 def check_servable(model: str, engine: str, environment: Mapping[str, str] = os.environ) -> None:
     """Raise UsageError where a worker that starts here could only fail to load `model`."""
-    if engine in _ELSEWHERE:
+    if engine in ENGINES_WITHOUT_FILES:
         return
     name = canonical_model(model)
     files = find_model(name, environment)

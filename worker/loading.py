@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from db.checkpoint import weight_files
 from db.gguf import is_gguf, local_file
 from db.settings import Settings
-from worker.checkpoint import weight_files
 from worker.engine.protocol import Engine, EngineConfig, EngineInfo
 from worker.engine.registry import create
 from worker.engine.shared.load_progress import share_read

@@ -71,6 +71,8 @@ class Submission:
     sent: int
     #: Why they are not all on their way.
     unsent_reason: str | None = None
+    #: A batch of the same content that was passed over, and why.
+    outdated: tuple[Batch, str] | None = None
 
 
 class InvalidInput(InputError):

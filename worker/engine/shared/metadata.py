@@ -5,9 +5,7 @@ It knows no torch: every engine that reads a Hugging Face checkpoint starts here
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import huggingface_hub
 import transformers
 
+from db.checkpoint import folder_digest
 from db.errors import ModelLoadError
 from worker.engine.protocol import EngineConfig
 from worker.engine.shared.load_progress import watch_loading
@@ -102,24 +101,6 @@ def revision_of(model: str, folder: Path | None) -> str | None:
     if folder is None:
         return None
     return folder_digest(folder) if Path(model).is_dir() else folder.name
-
-
-def folder_digest(folder: Path) -> str:
-    """12 hex digits that change with the config, or with any tensor's name, shape or place.
-
-    It reads only the headers of the safetensors files, so it is instant on any size; weights
-    overwritten in place with the same layout go unnoticed but for the file's length.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.json")):
-        if path.name in ("config.json", "generation_config.json"):
-            digest.update(path.read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(f"{path.name}:{path.stat().st_size}".encode())
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            digest.update(file.read(length))
-    return digest.hexdigest()[:12]
 
 
 def why_not_loaded(config: EngineConfig, error: Exception) -> str:
