@@ -14,7 +14,7 @@ from db.checkpoint import weight_files
 from db.gguf import is_gguf, local_file
 from db.settings import Settings
 from worker.engine.protocol import Engine, EngineConfig, EngineInfo
-from worker.engine.registry import create
+from worker.engine.registry import check, create
 from worker.engine.shared.load_progress import share_read
 from worker.engine.shared.weight_files import check_folder, check_weights
 
@@ -36,6 +36,7 @@ def load_engine(settings: Settings, model: str) -> tuple[Engine, EngineInfo]:
     """An engine with `model` loaded; the caller closes it. Raises PromptmillError."""
     config = engine_config(settings, model)
     with LoadingReport(settings.engine, config) as report:
+        check(settings.engine, config)
         if settings.engine in _FROM_HUB:
             report.expect(_look_at_files(config))
         engine = create(settings.engine, config)

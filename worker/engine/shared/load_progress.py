@@ -20,10 +20,8 @@ def share_read() -> float | None:
     return _share
 
 
-def watch_loading() -> None:
-    """Have transformers count for `share_read`, if it is a version that can."""
-    from transformers.utils import logging
-
+def watch_loading(logging: Any) -> None:
+    """Have transformers, whose `utils.logging` this is, count for `share_read`, if it can."""
     install = getattr(logging, "set_tqdm_hook", None)
     if install is not None:
         install(_bar)

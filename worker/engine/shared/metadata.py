@@ -134,4 +134,4 @@ def silence() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    watch_loading()
+    watch_loading(transformers.utils.logging)

@@ -65,7 +65,7 @@ def test_weights_are_reported_in_percent_while_they_are_read() -> None:
 def test_transformers_counts_through_the_hook() -> None:
     from transformers.utils import logging as transformers_logging
 
-    load_progress.watch_loading()
+    load_progress.watch_loading(transformers_logging)
     bar = transformers_logging.tqdm({"a": 1, "b": 2}.items(), desc="Loading weights")
     assert [share_read() for _ in bar] == [0.0, 0.5]
 
