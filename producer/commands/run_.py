@@ -52,6 +52,7 @@ def command(
     """
     from producer.client import Client
     from producer.commands.submitting import submit_files
+    from producer.display import note
     from producer.exporting import check_output, export
     from producer.running import generate
     from producer.servable import check_servable
@@ -66,10 +67,12 @@ def command(
             check_servable(model, given["engine"] or client.settings.engine)
         options["name"] = _name(options["name"], files, _how(client, given, adapters))
         done = submit_files(
-            client, files, fresh=fresh, adapters=tuple(adapters),
+            client, files, fresh=fresh, adapters=tuple(adapters), engine=given["engine"],
             outdated=_outdated(client, given, adapters), **options,
         )  # fmt: skip
         batch = done.batch
+        if done.prompt_note is not None:
+            note(done.prompt_note)
         if not done.created:
             _tell_of_earlier(batch)
         elif done.outdated is not None:
