@@ -18,7 +18,8 @@
     │   └── BrokerRefused           it answers, but not to us
     ├── OutputError                 the results can't be written
     └── EngineError                 the model side broke
-        └── ModelLoadError          the model can't be loaded at all
+        └── ModelLoadError          exit 2: the model can't be loaded as it was named
+            └── ModelUnavailable    exit 1: it can't be loaded now: hub, endpoint or memory
 
 A message says where, what and what to do, in one line. Foreign errors are translated where
 they enter, so that no caller needs to know SQLAlchemy, redis-py or torch.
@@ -123,3 +124,11 @@ class EngineError(PromptmillError):
 
 class ModelLoadError(EngineError):
     """The model can't be loaded."""
+
+    exit_code = 2
+
+
+class ModelUnavailable(ModelLoadError):
+    """The model can't be loaded now."""
+
+    exit_code = 1

@@ -111,6 +111,22 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The model of a worker that made results of a batch, as far as its files identify it."""
+
+    worker: str
+    engine: str
+    #: As in `Provenance`, all of them.
+    revision: str | None
+    weights: str | None
+    tokenizer: str | None
+    #: JSON: name -> digest of each LoRA adapter that was loaded beside the model; None: none.
+    adapters: str | None
+    #: Unix seconds.
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One prompt of a batch, as `status BATCH-42` shows it."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -31,13 +32,14 @@ from db.queries import jobs as job_queries
 from db.queries import workers as worker_queries
 from db.queries.deletion import delete_batch
 from db.queries.results import Order as ResultOrder
-from db.records import Batch, FailureGroup, Job, Worker
+from db.records import Batch, FailureGroup, Job, ServedModel, Worker
 from db.sampling import normalise
 from db.settings import Settings, settings
 from producer import intake
 from producer.adapters import with_places
 from producer.intake import Lines, Source
 from producer.model_files import canonical_model
+from producer.prompt_form import PromptForm, prompt_form
 from producer.reading import ReadingOptions
 from producer.replaying import Replay, replay
 from producer.results import Results
@@ -63,6 +65,8 @@ class Client:
         name: str | None = None,
         params: Mapping[str, Any] | None = None,
         template: str | None = None,
+        system: str | None = None,
+        chat: bool | None = None,
         columns: Iterable[str] = (),
         format: str | None = None,  # noqa: A002 - the user's word for it
         mode: str = Mode.GENERATE,
@@ -78,14 +82,20 @@ class Client:
         """Queue prompts; the batch, running or about to.
 
         `source` is a path, URL or glob of a prompt file, or an iterable of prompts (text) and
-        requests (mappings). `mode` is `generate`, `score` or `embed`. `adapters` are names of LoRA
+        requests (mappings). `template` makes prompts of rows; where the model has a chat template
+        these become a chat's user messages, and `system` makes its system message; `chat` says
+        whether they shall. `columns` are names that are data, though they are called like
+        parameters. `mode` is `generate`, `score` or `embed`. `adapters` are names of LoRA
         adapters that a request's `model` may name. The same content under the
         same `name` or `idempotency_key` gives the batch that exists. What is unfinished after
         `expires` (seconds, or a timedelta) expires.
         Raises InvalidInput with every bad line, and queues nothing then. Where the database or
         Redis is away, it waits for them, for `Settings.patience` seconds.
         """
-        reading = self._reading(params, mode, template=template, columns=columns)
+        form = self._prompt_form(model, mode, template=template, system=system, chat=chat)
+        reading = self._reading(
+            params, mode, template=template, system=system, chat=form.chat, columns=columns
+        )
         lines = intake.from_source(source, given_format=format, **reading)
         return self.submit_lines(
             lines,
@@ -108,16 +118,29 @@ class Client:
         sources: Iterable[str],
         *,
         template: str | None = None,
+        system: str | None = None,
+        chat: bool | None = None,
         columns: Iterable[str] = (),
         format: str | None = None,  # noqa: A002 - the user's word for it
+        model: str | None = None,
         params: Mapping[str, Any] | None = None,
         mode: str = Mode.GENERATE,
+        engine: str | None = None,
         **options: Any,
     ) -> Submission:
-        """As `submit`, for several files in one batch; tells whether it is new."""
-        reading = self._reading(params, mode, template=template, columns=columns)
+        """As `submit`, for several files in one batch; reports whether it is new.
+
+        `engine`: what will run it; None: as the settings say.
+        """
+        form = self._prompt_form(
+            model, mode, template=template, system=system, chat=chat, engine=engine
+        )
+        reading = self._reading(
+            params, mode, template=template, system=system, chat=form.chat, columns=columns
+        )
         lines = intake.from_files(list(sources), given_format=format, **reading)
-        return self.submit_lines(lines, params=params, mode=mode, **options)
+        done = self.submit_lines(lines, model=model, params=params, mode=mode, **options)
+        return replace(done, prompt_note=form.note)
 
     def submit_lines(
         self,
@@ -128,9 +151,13 @@ class Client:
         mode: str = Mode.GENERATE,
         adapters: Iterable[str] = (),
         on_progress: Callable[[int], None] = lambda _count: None,
+        outdated: Callable[[Batch], str | None] = lambda _batch: None,
         **options: Any,
     ) -> Submission:
-        """Submit lines that were read already; `options` are those of an Order."""
+        """Submit lines that were read already; `options` are those of an Order.
+
+        `outdated` says why a batch of the same content won't do, or None.
+        """
         chosen = model or self.settings.model
         known = frozenset((*adapters, *self.settings.adapters))
         if chosen is None:
@@ -148,7 +175,13 @@ class Client:
             patiently(self.ping_broker, patience)
         database = patiently(lambda: self.database, patience)
         return submit(
-            database, self._send, order, lines, patience=patience, on_progress=on_progress
+            database,
+            self._send,
+            order,
+            lines,
+            patience=patience,
+            on_progress=on_progress,
+            outdated=outdated,
         )
 
     def status(self, id: str) -> Batch | Job:  # noqa: A002 - what users call it
@@ -285,6 +318,11 @@ class Client:
         with self.database.read() as connection:
             return worker_queries.alive(connection, within=within or self.settings.lease)
 
+    def served_models(self, batch: Batch) -> list[ServedModel]:
+        """What made the results of a batch so far, a record a worker."""
+        with self.database.read() as connection:
+            return worker_queries.served_models(connection, batch.key)
+
     def ping_broker(self) -> None:
         """Raise BrokerUnavailable unless Redis answers."""
         from worker.app import ping
@@ -357,16 +395,42 @@ class Client:
             job_queries.get_job(connection, batch.id, line)
             return retries.requeue(connection, batch, [line], 1)
 
+    def _prompt_form(
+        self,
+        model: str | None,
+        mode: str,
+        *,
+        template: str | None,
+        system: str | None,
+        chat: bool | None,
+        engine: str | None = None,
+    ) -> PromptForm:
+        """What the template makes of rows. Raises UsageError."""
+        chosen = model or self.settings.model
+        if template is None or chosen is None:  # which lines must name then, and rows can't
+            return PromptForm(chat=bool(chat))
+        return prompt_form(
+            canonical_model(chosen),
+            as_mode(mode),
+            engine or self.settings.engine,
+            chat=chat,
+            system=system is not None,
+        )
+
     def _reading(
         self,
         params: Mapping[str, Any] | None,
         mode: str,
         *,
         template: str | None,
+        system: str | None,
+        chat: bool,
         columns: Iterable[str],
     ) -> ReadingOptions:
         return {
             "template": template,
+            "system": system,
+            "chat": chat,
             "columns": frozenset(columns),
             "defaults": normalise(params or {}, mode=as_mode(mode)),
             "mode": as_mode(mode),

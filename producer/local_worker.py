@@ -6,6 +6,7 @@ It ends with its parent, however that dies: it holds the other end of a pipe.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from db.wording import how_it_ended
 #: Bytes of its log's end that may hold the reason of its death.
 _TAIL = 4096
 _MARK = "promptmill worker: "
+#: What its log says while it loads its model, and once it has: a time, a level, text and action.
+_LOADING = re.compile(r"\S+ \S+ INFO (?P<text>.*) action=(?P<action>loading|ready)\b")
 #: Logs are called so, and the time; the newest of them are kept.
 _LOG, _KEPT_LOGS = "worker", 20
 #: Workers that may die in a row with no job done in between.
@@ -75,6 +78,11 @@ class LocalWorker:
         if code is not None:
             raise self._death(code)
 
+    def loading(self) -> str | None:
+        """How far it says it has come with its model; None: it is ready, or has said nothing."""
+        said = [match for line in _last_lines(self.log) if (match := _LOADING.match(line))]
+        return said[-1]["text"] if said and said[-1]["action"] == "loading" else None
+
     def stop(self, patience: float) -> None:
         """Have it finish, for `patience` seconds at most, then end it."""
         if self._process.poll() is None:
@@ -127,6 +135,10 @@ class KeptWorker:
             self._tell(f"{error.message}; another one takes its place")
             self._worker = self._start(after=self._worker.name)
 
+    def loading(self) -> str | None:
+        """How far it says it has come with its model; None: it is ready, or has said nothing."""
+        return self._worker.loading()
+
     def stop(self, patience: float) -> None:
         """Have it finish, for `patience` seconds at most."""
         self._worker.stop(patience)
@@ -138,11 +150,14 @@ class KeptWorker:
 
 def _last_word(log: Path) -> str | None:
     """The last line that the worker said itself."""
+    said = [line.removeprefix(_MARK) for line in _last_lines(log) if line.startswith(_MARK)]
+    return said[-1] if said else None
+
+
+def _last_lines(log: Path) -> list[str]:
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-        lines = file.read().decode("utf-8", "replace").splitlines()
-    said = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)]
-    return said[-1] if said else None
+        return file.read().decode("utf-8", "replace").splitlines()
 
 
 def _clear(folder: Path) -> None:

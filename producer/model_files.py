@@ -274,6 +274,15 @@ def is_complete(folder: Path) -> list[str]:
     ]
 
 
+def load_problems(folder: Path) -> list[str]:
+    """Of `is_complete` what keeps every engine from loading it: code that comes with a model may
+    bring a tokenizer of its own.
+    """
+    if folder.is_file() or (not any(folder.glob("*.safetensors")) and files_in(folder)):
+        return is_complete(folder)
+    return [*_config_problems(folder / "config.json"), *_weight_problems(folder)]
+
+
 def _gguf_problems(file: Path) -> list[str]:
     try:
         header: Header = read_header(file)

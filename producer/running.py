@@ -54,11 +54,28 @@ def generate(
 
 
 def _followed(client: Client, batch: Batch, worker: KeptWorker, progress: BatchProgress) -> Batch:
-    pauses = Pauses()
+    pauses, loading = Pauses(), _Loading(worker)
 
     def on_progress(now: Batch) -> None:
         progress(now)
         pauses(now)
+        loading(now)
         worker.look(now)
 
     return client.wait(batch.id, on_progress=on_progress, poll=0.2)
+
+
+class _Loading:
+    """Repeats what the worker says while it loads its model."""
+
+    def __init__(self, worker: KeptWorker) -> None:
+        self._worker = worker
+        self._shown: str | None = None
+
+    def __call__(self, batch: Batch) -> None:
+        if batch.started_at is not None:
+            return
+        stage = self._worker.loading()
+        if stage is not None and stage != self._shown:
+            note(stage)
+            self._shown = stage

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import socket
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 from db.database import Database
 from db.errors import PromptmillError
@@ -16,6 +18,11 @@ from db.patience import patiently
 from db.settings import Settings, settings
 from db.throughput import for_throughput
 from worker.parent import leave_with_parent
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger(__name__)
 
 #: The exit code of a worker that had started and then broke (EX_SOFTWARE): start it again.
 BROKEN = 70
@@ -73,11 +80,21 @@ def run(config: Settings, mark: str | None = None, *, after: str | None = None) 
         # Workers have nothing to tell each other: they meet in the database.
         without_gossip=True,
     )
-    with for_throughput():
-        worker.start()
-    code = int(worker.exitcode or 0)
-    # Celery's 1 would say that it can't start, and whoever keeps it would give up.
-    return BROKEN if code == 1 and hasattr(app, "promptmill_mill") else code
+    try:
+        with for_throughput():
+            worker.start()
+        code = int(worker.exitcode or 0)
+    except Exception:
+        if not _was_ready(app):
+            raise
+        logger.exception("Celery's worker broke", extra={"action": "surprise"})
+        return BROKEN
+    # 1 and 2 say that it could not start, and whoever keeps it would give up.
+    return BROKEN if code in (1, 2) and _was_ready(app) else code
+
+
+def _was_ready(app: Celery) -> bool:
+    return hasattr(app, "promptmill_mill")
 
 
 def _look_for_database(config: Settings, after: str | None) -> None:

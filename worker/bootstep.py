@@ -66,6 +66,10 @@ class MillStep(bootsteps.StartStopStep):
             self._look_for_broker()
         except PromptmillError as error:
             _give_up(error.message, error.exit_code)
+        except Exception as error:
+            logger.exception("can't start", extra={"action": "surprise"})
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            _give_up(f"unexpected {what}: please report it, with the lines above", 1)
         self._app.promptmill_mill = self._process.mill
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)

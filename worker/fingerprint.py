@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from db.checkpoint import Weights, tokenizer_digest
 from db.errors import PromptmillError
-from worker.checkpoint import Weights, tokenizer_digest
 
 logger = logging.getLogger(__name__)
 

@@ -30,10 +30,10 @@ from db.queries import batches as batch_queries
 from db.queries import workers as worker_queries
 from db.settings import Settings, variable
 from db.wording import count_of
-from worker.engine.protocol import Engine, EngineConfig, EngineInfo
-from worker.engine.registry import create
+from worker.engine.protocol import Engine, EngineInfo
 from worker.fingerprint import Fingerprint
 from worker.heartbeat import Heartbeat
+from worker.loading import load_engine
 from worker.mill import Mill
 from worker.poller import Poller
 from worker.pulse import Pulse
@@ -82,8 +82,7 @@ class WorkerProcess:
         self._resources.callback(database.close)
         self._patiently(lambda: ready(database))
         only = self._patiently(lambda: _only_batch(database, settings))
-        engine = create(settings.engine, engine_config(settings, settings.model))
-        info = engine.start()
+        engine, info = load_engine(settings, settings.model)
         self._resources.callback(engine.close)
         fingerprint = self._fingerprint = Fingerprint(info.folder, settings.home / "digests")
         queue = queue_name(settings.model)
@@ -209,22 +208,6 @@ def _count(parameters: int) -> str:
         if parameters >= size:
             return f"{parameters / size:.1f}{unit}"
     return str(parameters)
-
-
-def engine_config(settings: Settings, model: str) -> EngineConfig:
-    """What the settings say of loading `model`."""
-    return EngineConfig(
-        model=model,
-        device=settings.device,
-        dtype=settings.dtype,
-        revision=settings.revision,
-        trust_remote_code=settings.trust_remote_code,
-        max_concurrency=settings.max_concurrency,
-        kv_memory_fraction=settings.kv_memory_fraction,
-        max_batch_tokens=settings.max_batch_tokens,
-        options=settings.engine_options,
-        adapters=settings.adapters,
-    )
 
 
 def _say_goodbye(database: Database, worker: int) -> None:

@@ -30,11 +30,10 @@ from worker.engine.protocol import (
     Request,
     Sample,
 )
-from worker.engine.registry import create
 from worker.fingerprint import Fingerprint
+from worker.loading import load_engine
 from worker.logs import configure
 from worker.parent import leave_with_parent
-from worker.process import engine_config
 from worker.requests import sample_row
 from worker.second_tries import Kept
 
@@ -65,9 +64,8 @@ def replay(config: Settings, order: Mapping[str, Any]) -> dict[str, Any]:
     """
     if config.model is None:
         raise UsageError("no model is given")
-    engine = create(config.engine, engine_config(config, config.model))
+    engine, info = load_engine(config, config.model)
     try:
-        info = engine.start()
         fingerprint = Fingerprint(info.folder, config.home / "digests")
         _check_revision(info, order["revision"])
         outcome = _ask(engine, config.engine, _request(order))

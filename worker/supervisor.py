@@ -24,10 +24,9 @@ from db.settings import Settings, variable
 from db.wording import count_of, how_it_ended
 from worker.engine.options import tensor_parallel
 
-#: A worker that ran for this long had started properly (seconds).
-_PROPER = 30.0
-#: Exit codes of one that gives up by itself, with its reason: the next one would, too.
-_GIVES_UP = (1, 2)
+#: Exit codes of a worker that could not start, however long it tried: the next one could not
+#: either. Once it is ready it exits with neither (`worker.__main__`).
+_COULD_NOT_START = (1, 2)
 _LONGEST_PAUSE = 60.0
 _LOOK = 0.2
 
@@ -53,7 +52,6 @@ class _Child:
     device: Device
     mark: str
     process: subprocess.Popen[bytes]
-    started_at: float
     deaths: int = 0
     restart_at: float | None = None
 
@@ -155,8 +153,7 @@ def _true_name(number: int) -> str:
 
 
 def _could_not_start(child: _Child) -> bool:
-    young = child.deaths == 0 and time.monotonic() - child.started_at < _PROPER
-    return young and child.process.returncode in _GIVES_UP
+    return child.deaths == 0 and child.process.returncode in _COULD_NOT_START
 
 
 def _gpus(gpus: str) -> list[int]:
@@ -202,7 +199,7 @@ def _start(device: Device, after: str | None = None) -> _Child:
         env=environment,
         start_new_session=True,
     )
-    return _Child(device, mark, process, time.monotonic())
+    return _Child(device, mark, process)
 
 
 def _schedule(child: _Child) -> None:
@@ -217,7 +214,7 @@ def _schedule(child: _Child) -> None:
 def _restart(child: _Child) -> None:
     fresh = _start(child.device, after=child.name)
     child.mark, child.process = fresh.mark, fresh.process
-    child.started_at, child.restart_at = fresh.started_at, None
+    child.restart_at = None
 
 
 def _say(text: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from db.clock import db_now
-from db.records import Worker
-from db.schema import workers
+from db.records import ServedModel, Worker
+from db.schema import jobs, workers
+from db.states import JobState
 
 _COLUMNS = [workers.c[field.name] for field in fields(Worker) if field.name != "silent_for"]
 
@@ -45,6 +46,20 @@ def stop(connection: Connection, key: int) -> None:
 def find(connection: Connection, name: str) -> int | None:
     """The key of the worker of this name; None: none has registered under it."""
     return connection.execute(select(workers.c.id).where(workers.c.name == name)).scalar()
+
+
+def served_models(connection: Connection, batch: int) -> list[ServedModel]:
+    """What made the results of a batch, a record a worker, oldest first."""
+    makers = (
+        select(jobs.c.worker_id)
+        .where(jobs.c.batch_id == batch, jobs.c.state == JobState.SUCCEEDED)
+        .distinct()
+    )
+    query = select(
+        workers.c.name, workers.c.engine, workers.c.revision, workers.c.weights,
+        workers.c.tokenizer, workers.c.adapters, workers.c.started_at,
+    ).where(workers.c.id.in_(makers)).order_by(workers.c.id)  # fmt: skip
+    return [ServedModel(*row) for row in connection.execute(query)]
 
 
 def alive(connection: Connection, *, within: float, queue: str | None = None) -> list[Worker]:

@@ -117,6 +117,15 @@ _SUBMIT_OPTIONS = (
         help="Make prompts of columns, as in 'Translate: {text}' (csv, parquet, jsonl).",
     ),
     click.option(
+        "--system", metavar="TEXT", help="The system message of the chats that --template makes."
+    ),
+    click.option(
+        "--chat/--plain",
+        "chat",
+        default=None,
+        help="--template makes chats, or bare prompts. Default: as the model has a chat template.",
+    ),
+    click.option(
         "--columns",
         multiple=True,
         metavar="NAME",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,8 +52,10 @@ def command(
     """
     from producer.client import Client
     from producer.commands.submitting import submit_files
+    from producer.display import note
     from producer.exporting import check_output, export
     from producer.running import generate
+    from producer.servable import check_servable
 
     check_output(output, output_format, option="--output-format", mode=options["mode"])
     _check_asked(files, output, table=table, as_json=as_json)
@@ -60,11 +63,20 @@ def command(
     environment = worker_environment(model=options["model"], **given)
     adapters = _adapters(environment)
     with Client() as client:
+        if (model := options["model"] or client.settings.model) is not None:
+            check_servable(model, given["engine"] or client.settings.engine)
         options["name"] = _name(options["name"], files, _how(client, given, adapters))
-        done = submit_files(client, files, fresh=fresh, adapters=tuple(adapters), **options)
+        done = submit_files(
+            client, files, fresh=fresh, adapters=tuple(adapters), engine=given["engine"],
+            outdated=_outdated(client, given, adapters), **options,
+        )  # fmt: skip
         batch = done.batch
+        if done.prompt_note is not None:
+            note(done.prompt_note)
         if not done.created:
             _tell_of_earlier(batch)
+        elif done.outdated is not None:
+            _tell_of_outdated(batch, *done.outdated)
         if not batch.finished:
             _tell_of_others(client, batch, given, adapters)
             again = "The same command without --fresh" if fresh else "The same command"
@@ -178,6 +190,38 @@ def _tell_of_earlier(batch: Batch) -> None:
         note(f"this was run before, as {batch.id}; --fresh runs it again{again}")
     else:
         note(f"going on with {batch.id}: {batch.done:,} of {batch.total:,} are done")
+
+
+def _outdated(
+    client: Client, given: dict[str, Any], adapters: dict[str, str]
+) -> Callable[[Batch], str | None]:
+    """What has changed of the model since a batch was run; None where nothing has."""
+    from producer.model_identity import ModelNow
+    from producer.servable import ENGINES_WITHOUT_FILES
+
+    config = client.settings
+    engine, revision = (given[name] or getattr(config, name) for name in ("engine", "revision"))
+
+    def change(batch: Batch) -> str | None:
+        if engine in ENGINES_WITHOUT_FILES:
+            return None
+        now = ModelNow(
+            batch.model, revision=revision, adapters=adapters, memory=config.home / "digests"
+        )
+        changes = map(now.change_since, client.served_models(batch))
+        return next((one for one in changes if one is not None), None)
+
+    return change
+
+
+def _tell_of_outdated(batch: Batch, old: Batch, change: str) -> None:
+    from producer.display import note
+
+    still = "" if old.finished else f"; 'promptmill cancel {old.id}' ends that one"
+    note(
+        f"{batch.model} has changed since this was run, as {old.id}: {change}; running it again, "
+        f"as {batch.id}; the texts of before stay in {old.id}{still}"
+    )
 
 
 def _tell_end(

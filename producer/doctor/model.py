@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from producer.model_files import (
     unpacked_bytes,
     weights_bytes,
 )
+from producer.servable import hub_is_forbidden
 
 
 def model_checks(model: str, engine: str) -> Iterator[Check]:
@@ -73,8 +73,8 @@ def _absent(name: str) -> Check:
         kind = "file" if is_gguf(name) else "folder"
         finding = f"{name} is no {kind} of this machine"
         return Check("model", "warning", finding, "make sure that it is one on every worker")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        finding = f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to download it"
+    if hub_is_forbidden():
+        finding = f"{name} is not on this machine, and HF_HUB_OFFLINE forbids downloading it"
         return Check("model", "error", finding, "unset HF_HUB_OFFLINE, or give a local folder")
     return Check(
         "model",

@@ -29,6 +29,8 @@ class RowPrompt:
                     "--system is for chats that --template makes: give --template, or write the "
                     "system message into each line's 'messages'"
                 )
+            if chat:
+                raise UsageError("--chat is for what --template makes: give --template, too")
             return None
         if system is not None and not chat:
             raise UsageError(

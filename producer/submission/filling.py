@@ -62,13 +62,21 @@ class Filling:
         if self._total == 0:
             raise InputError("there are no prompts in the input: nothing was queued")
 
-    def activate(self) -> tuple[Batch, bool]:
-        """Open the batch; it and True, or the batch that was there before it and False."""
-        digest = self._digest.hexdigest(self._header.columns)
+    @property
+    def digest(self) -> str:
+        """Of all that was filled in."""
+        return self._digest.hexdigest(self._header.columns)
+
+    def activate(self, *, again: bool = False) -> tuple[Batch, bool]:
+        """Open the batch; it and True, or the batch that was there before it and False.
+
+        `again`: though there is one of the same content.
+        """
+        digest = self.digest
         key = self._order.idempotency_key
         if key is None and self._order.name is not None:
             # So that two producers that submit the same at once end with one batch.
-            own = f":{self._uid}" if self._order.fresh else ""
+            own = f":{self._uid}" if self._order.fresh or again else ""
             key = f"name:{self._order.name}:{digest}{own}"
         if self._key is None:
             raise InputError("there are no prompts in the input: nothing was queued")

@@ -71,6 +71,10 @@ class Submission:
     sent: int
     #: Why they are not all on their way.
     unsent_reason: str | None = None
+    #: A batch of the same content that was passed over, and why.
+    outdated: tuple[Batch, str] | None = None
+    #: What `--template` made of its rows, for people; None: there was no template.
+    prompt_note: str | None = None
 
 
 class InvalidInput(InputError):

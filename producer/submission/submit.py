@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from db.database import Database
 from db.errors import BrokerUnavailable, DatabaseUnavailable
@@ -20,6 +21,8 @@ from producer.submission.slices import slices
 _MESSAGES = 1_000
 
 Send = Callable[[list[tuple[int, str, int]]], int]
+#: Why a batch of the same content won't do; None: it will.
+Outdated = Callable[[Batch], str | None]
 
 
 def submit(
@@ -30,35 +33,68 @@ def submit(
     *,
     patience: float,
     on_progress: Callable[[int], None] = lambda _count: None,
+    outdated: Outdated = lambda _batch: None,
 ) -> Submission:
     """Read, store, send.
+
+    A batch of the same content that is `outdated` is passed over, and a new one is made.
 
     A database that goes away meanwhile is waited for, each time for `patience` seconds at most.
     `on_progress` hears the number of lines stored so far. Raises InvalidInput with every bad
     line, InputError, DatabaseError.
     """
     known = patiently(lambda: _known_batches(database, order), patience)
+    earlier = Earlier([], None)
     if known and lines.repeatable:
         digest = digest_of(order, lines.read())
-        same = next((batch for batch in known if batch.digest == digest), None)
-        if same is not None:
-            return Submission(same, created=False, sent=0)
+        earlier = _earlier(known, digest, outdated)
+        if earlier.batch is not None:
+            return Submission(earlier.batch, created=False, sent=0)
         if order.idempotency_key is not None:
             raise other_content(order.idempotency_key, known[0].id)
     filling = Filling(database, order, patience)
     try:
         filling.fill(lines.read(), on_progress)
-        batch, created = filling.activate()
+        if known and not lines.repeatable:
+            earlier = _earlier(known, filling.digest, outdated)
+        batch, created = (
+            (earlier.batch, False)
+            if earlier.batch is not None
+            else filling.activate(again=bool(earlier.passed_over))
+        )
     except BaseException:
         filling.discard()
         raise
     if not created:
         filling.discard()
         return Submission(batch, created=False, sent=0)
+    passed_over = next(iter(earlier.passed_over), None)
     try:
-        return Submission(batch, created=True, sent=send_messages(database, send, batch.key))
+        sent = send_messages(database, send, batch.key)
     except (BrokerUnavailable, DatabaseUnavailable) as error:
-        return Submission(batch, created=True, sent=0, unsent_reason=error.message)
+        return Submission(batch, True, 0, unsent_reason=error.message, outdated=passed_over)
+    return Submission(batch, True, sent, outdated=passed_over)
+
+
+class Earlier(NamedTuple):
+    """What there is of the same content."""
+
+    #: Those that are outdated, each with the reason, newest first.
+    passed_over: list[tuple[Batch, str]]
+    #: The newest one that is not.
+    batch: Batch | None
+
+
+def _earlier(known: Iterable[Batch], digest: str, outdated: Outdated) -> Earlier:
+    passed_over: list[tuple[Batch, str]] = []
+    for batch in known:
+        if batch.digest != digest:
+            continue
+        reason = outdated(batch)
+        if reason is None:
+            return Earlier(passed_over, batch)
+        passed_over.append((batch, reason))
+    return Earlier(passed_over, None)
 
 
 def send_messages(database: Database, send: Send, batch: int) -> int:

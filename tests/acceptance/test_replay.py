@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from db.checkpoint import Weights
 from db.records import Job
 from tests.acceptance.mill import Mill, echoing
 from tests.support.checkpoints import Checkpoint
-from worker.checkpoint import Weights
 
 #: Each is another way of asking; the first is drawn with a seed of its own.
 REQUESTS: list[dict[str, Any]] = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
+from importlib.util import find_spec
 from typing import cast
 
 from db.errors import SettingsError
@@ -27,6 +28,14 @@ _EXTRAS: dict[str, str] = {
     "vllm": "vllm",
 }
 
+#: Engine name -> the package that it can't do without.
+_LIBRARIES: dict[str, str] = {
+    "keras": "keras_hub",
+    "openai": "openai",
+    "transformers": "torch",
+    "vllm": "vllm",
+}
+
 
 def engine_names() -> list[str]:
     """Every engine that `create` knows."""
@@ -36,9 +45,30 @@ def engine_names() -> list[str]:
 def create(name: str, config: EngineConfig) -> Engine:
     """A new engine, not yet started.
 
-    Raises SettingsError for an unknown name, for a library that is not installed, for an option
-    in `config.options` that the engine does not have, and for adapters that it can't load.
+    Raises SettingsError as `check` does, and for an option in `config.options` that the engine
+    does not have.
     """
+    _check_name(name, config)
+    module, _, factory = _FACTORIES[name].partition(":")
+    try:
+        return cast(Engine, getattr(import_module(module), factory)(config))
+    except ModuleNotFoundError as error:
+        if name not in _EXTRAS or (error.name or "").startswith("worker"):
+            raise
+        raise _not_installed(name, str(error.name)) from error
+
+
+def check(name: str, config: EngineConfig) -> None:
+    """Raise SettingsError for an unknown name, for adapters that the engine can't load, and for a
+    library that is not installed; nothing is imported for it.
+    """
+    _check_name(name, config)
+    library = _LIBRARIES.get(name)
+    if library is not None and find_spec(library) is None:
+        raise _not_installed(name, library)
+
+
+def _check_name(name: str, config: EngineConfig) -> None:
     if name not in _FACTORIES:
         raise SettingsError(_unknown(name))
     if config.adapters and name not in adapter_engines():
@@ -46,17 +76,13 @@ def create(name: str, config: EngineConfig) -> Engine:
             f"engine '{name}' can't load adapters ({', '.join(config.adapters)}): leave --adapter "
             f"out, or use an engine that can ({', '.join(adapter_engines())})"
         )
-    module, _, factory = _FACTORIES[name].partition(":")
-    try:
-        return cast(Engine, getattr(import_module(module), factory)(config))
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(name)
-        if extra is None or (error.name or "").startswith("worker"):
-            raise
-        raise SettingsError(
-            f"engine '{name}' needs the package '{error.name}', which is not installed: "
-            f"pip install 'promptmill[{extra}]'"
-        ) from error
+
+
+def _not_installed(name: str, package: str) -> SettingsError:
+    return SettingsError(
+        f"engine '{name}' needs the package '{package}', which is not installed: "
+        f"pip install 'promptmill[{_EXTRAS[name]}]'"
+    )
 
 
 def _unknown(name: str) -> str:

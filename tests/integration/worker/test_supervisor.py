@@ -17,16 +17,15 @@ from worker import supervisor
 
 #: The supervisor as it is, but for the command that it starts.
 SCRIPT = """
-import subprocess, sys, time
+import subprocess, sys
 from worker import supervisor
 
 def start(device, after=None):
     command = [sys.executable, "-c", sys.argv[2], sys.argv[1], device.name]
     process = subprocess.Popen(command, start_new_session=True)
-    return supervisor._Child(device, "mark", process, time.monotonic())
+    return supervisor._Child(device, "mark", process)
 
 supervisor._start = start
-supervisor._PROPER = float(sys.argv[3])
 supervisor._LOOK = 0.02
 devices = [supervisor.Device("cuda:0"), supervisor.Device("cuda:1")]
 sys.exit(supervisor.Supervisor(devices).run())
@@ -50,10 +49,10 @@ BROKEN = "import sys\nif sys.argv[2] == 'cuda:1': sys.exit(2)\n" + WORKER
 
 
 class Supervised:
-    def __init__(self, folder: Path, code: str, proper: float) -> None:
+    def __init__(self, folder: Path, code: str) -> None:
         self._folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(folder), code, str(proper)],
+            [sys.executable, "-c", SCRIPT, str(folder), code],
             env=environment(),
             stderr=subprocess.PIPE,
             text=True,
@@ -80,11 +79,11 @@ class Supervised:
 
 
 @pytest.fixture
-def supervise(tmp_path: Path) -> Iterator[Callable[[str, float], Supervised]]:
+def supervise(tmp_path: Path) -> Iterator[Callable[[str], Supervised]]:
     made: list[Supervised] = []
 
-    def make(code: str, proper: float) -> Supervised:
-        made.append(Supervised(tmp_path, code, proper))
+    def make(code: str) -> Supervised:
+        made.append(Supervised(tmp_path, code))
         return made[-1]
 
     yield make
@@ -100,9 +99,9 @@ def supervise(tmp_path: Path) -> Iterator[Callable[[str, float], Supervised]]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_given_two_workers_when_told_to_stop_then_each_hears_it_once_and_the_exit_is_clean(
-    supervise: Callable[[str, float], Supervised], number: signal.Signals
+    supervise: Callable[[str], Supervised], number: signal.Signals
 ) -> None:
-    running = supervise(WORKER, 0)
+    running = supervise(WORKER)
     eventually(running.up, what="both workers run")
     running.process.send_signal(number)
     assert running.wait() == (0, "")
@@ -110,9 +109,9 @@ def test_given_two_workers_when_told_to_stop_then_each_hears_it_once_and_the_exi
 
 
 def test_given_a_worker_that_can_not_start_when_it_ends_then_all_end_with_its_exit_code(
-    supervise: Callable[[str, float], Supervised],
+    supervise: Callable[[str], Supervised],
 ) -> None:
-    running = supervise(BROKEN, 30)
+    running = supervise(BROKEN)
     code, said = running.wait()
     assert code == 2
     assert said == "promptmill worker: the worker on cuda:1 could not start: stopping all\n"
@@ -124,9 +123,9 @@ def test_given_a_worker_that_can_not_start_when_it_ends_then_all_end_with_its_ex
 
 
 def test_given_a_worker_that_is_killed_when_it_had_run_then_only_it_is_started_again(
-    supervise: Callable[[str, float], Supervised],
+    supervise: Callable[[str], Supervised],
 ) -> None:
-    running = supervise(WORKER, 0)
+    running = supervise(WORKER)
     eventually(running.up, what="both workers run")
     (killed,) = running.pids("cuda:1")
     os.kill(killed, signal.SIGKILL)

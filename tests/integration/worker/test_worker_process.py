@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from db.checkpoint import Weights, tokenizer_digest
 from db.database import Database
 from db.errors import DatabaseUnavailable, PromptmillError, SchemaMismatch, SettingsError
 from db.ids import new_mark, queue_name, worker_name
@@ -21,7 +22,6 @@ from db.schema import workers as worker_table
 from db.settings import Settings
 from tests.support.processes import eventually
 from tests.support.stored import a_batch, batch_now, chunk_states
-from worker.checkpoint import Weights, tokenizer_digest
 from worker.engine.echo import EchoEngine
 from worker.engine.protocol import EngineInfo
 from worker.process import WorkerProcess

@@ -152,7 +152,7 @@ def test_given_a_model_with_files_missing_when_looking_then_each_is_an_error(
     ("model", "offline", "state", "finding"),
     [
         ("org/model", "", "warning", "a worker here downloads it when it starts"),
-        ("org/model", "1", "error", "HF_HUB_OFFLINE forbids to download it"),
+        ("org/model", "1", "error", "HF_HUB_OFFLINE forbids downloading it"),
         ("/models/elsewhere", "", "warning", "is no folder of this machine"),
     ],
 )

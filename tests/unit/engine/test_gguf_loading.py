@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from db.checkpoint import Weights, tokenizer_digest
 from db.errors import ModelLoadError, SettingsError
 from tests.support.checkpoints import Checkpoint
 from tests.support.gguf_files import build_llm, write_gguf
-from worker.checkpoint import Weights, tokenizer_digest
 from worker.engine.protocol import EngineConfig
 from worker.engine.shared.weight_files import refuse_gguf
 from worker.engine.transformers import loading

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from db.checkpoint import folder_digest
 from db.errors import ModelLoadError, SettingsError
 from tests.support.checkpoints import Checkpoint
 from worker.engine.protocol import EngineConfig
@@ -127,13 +128,13 @@ def test_given_a_dtype_when_loaded_then_the_model_has_it(folder: Path, dtype: st
 
 
 def test_given_a_folder_when_changed_then_its_digest_changes(folder: Path) -> None:
-    before = metadata.folder_digest(folder)
-    assert before == metadata.folder_digest(folder)
+    before = folder_digest(folder)
+    assert before == folder_digest(folder)
     with (folder / "model.safetensors").open("ab") as weights:
         weights.write(b"\x00")
-    grown = metadata.folder_digest(folder)
+    grown = folder_digest(folder)
     (folder / "config.json").write_text("{}")
-    assert len({before, grown, metadata.folder_digest(folder)}) == 3
+    assert len({before, grown, folder_digest(folder)}) == 3
 
 
 def shape(**values: int) -> SimpleNamespace:

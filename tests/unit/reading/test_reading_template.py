@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from db.errors import UsageError
-from producer.reading import Template, read
+from producer.reading import BadLine, Line, Template, parse, read
 from producer.reading.texts import Refusal
 
 
@@ -53,3 +55,44 @@ def test_given_a_missing_column_when_rendered_then_existing_ones_are_named() -> 
         Template.parse("{a}").render({"b": 1, "c": 2})
     with pytest.raises(Refusal, match="there are none"):
         Template.parse("{a}").render({})
+
+
+def messages_of(row: dict[str, Any], **options: Any) -> list[dict[str, str]]:
+    line = parse(row, source="f", number=1, **options)
+    assert isinstance(line, Line), line
+    messages: list[dict[str, str]] = line.request["messages"]
+    return messages
+
+
+def test_template_makes_a_chat_with_a_system_message() -> None:
+    row = {"text": "Good.", "lang": "English"}
+    assert messages_of(row, template="Label: {text}", chat=True) == [
+        {"role": "user", "content": "Label: Good."}
+    ]
+    found = messages_of(row, template="{text}", chat=True, system="Answer in {lang}. {{}}")
+    assert found == [
+        {"role": "system", "content": "Answer in English. {}"},
+        {"role": "user", "content": "Good."},
+    ]
+    assert messages_of(row, template="{text}", chat=True, system="Be brief.")[0] == {
+        "role": "system", "content": "Be brief."
+    }  # fmt: skip
+
+
+def test_column_of_the_system_message_must_be_there() -> None:
+    line = parse({"text": "a"}, source="f", number=1, template="{text}", system="{x}", chat=True)
+    assert isinstance(line, BadLine)
+    assert line.reason == "no column 'x' for the template: there are 'text'"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"system": "a"}, "--system is for chats that --template makes"),
+        ({"chat": True}, "--chat is for what --template makes"),
+        ({"template": "{a}", "system": "a"}, "each row becomes a bare prompt: give --chat"),
+    ],
+)
+def test_chat_options_that_fit_nothing_are_refused(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        parse({"a": 1}, source="f", number=1, **options)

@@ -16,13 +16,12 @@ from typing import Any
 import transformers
 from safetensors import SafetensorError, safe_open
 
-from db.errors import ModelLoadError, SettingsError
+from db.errors import ModelLoadError, ModelUnavailable, SettingsError
 from worker.engine.kerashub.fidelity import check_config, check_parameters
 from worker.engine.kerashub.framework import Device, begin, is_out_of_memory, pick_device
 from worker.engine.protocol import EngineConfig
 from worker.engine.shared.metadata import (
     LOAD_ERRORS,
-    check_folder,
     context_length,
     end_ids,
     load_tokenizer,
@@ -32,7 +31,7 @@ from worker.engine.shared.metadata import (
     silence,
     why_not_loaded,
 )
-from worker.engine.shared.weight_files import check_weights, refuse_gguf
+from worker.engine.shared.weight_files import check_folder, check_weights, refuse_gguf
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -143,13 +142,13 @@ def _translated(config: EngineConfig) -> Iterator[None]:
         raise
     except (*LOAD_ERRORS, MemoryError, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error):
-            raise ModelLoadError(
+            raise ModelUnavailable(
                 f"model '{config.model}' does not fit in the memory of device '{config.device}': "
                 "use a smaller model, dtype bfloat16 or a larger device"
             ) from error
         raise ModelLoadError(why_not_loaded(config, error)) from error
     except Exception as error:
         # TensorFlow's errors have no base of Python's own.
-        raise ModelLoadError(
+        raise ModelUnavailable(
             f"model '{config.model}' can't be loaded: {one_line(error)}"
         ) from error

@@ -15,7 +15,7 @@ from typing import Any
 import openai
 from pydantic import SecretStr
 
-from db.errors import ModelLoadError
+from db.errors import ModelLoadError, ModelUnavailable
 from worker.engine.openai_api import replies, troubles
 from worker.engine.openai_api.calls import Call
 from worker.engine.openai_api.replies import Reply
@@ -50,7 +50,8 @@ class Endpoint:
         self._headers = {} if key else {"Authorization": openai.Omit()}
 
     async def check(self, model: str) -> None:
-        """Whether it answers and accepts the key. Raises ModelLoadError in plain words."""
+        """Whether it answers and accepts the key. Raises ModelLoadError, or
+        ModelUnavailable where it does not answer."""
         got = await self._guarded(
             self._client.models.with_raw_response.list(extra_headers=self._headers)
         )
@@ -63,7 +64,7 @@ class Endpoint:
                 f"{self._settings.base_url} does not accept {had}: {got.failure.message}"
             )
         elif got.absent:
-            raise ModelLoadError(
+            raise ModelUnavailable(
                 f"can't reach {self._settings.base_url}: {got.failure.message}: is the engine "
                 "option base_url right, and does the server run?"
             )

@@ -10,7 +10,6 @@ It knows no torch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from db.checkpoint import files_digest
 from db.errors import ModelLoadError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -90,7 +90,7 @@ def read_adapter(name: str, place: str) -> AdapterFiles:
         found = AdapterFiles(
             name=name,
             folder=folder,
-            digest=_digest(folder),
+            digest=files_digest(folder, [folder / CONFIG, folder / WEIGHTS]),
             rank=_rank(config["r"]),
             alpha=float(config["lora_alpha"]),
             ranks={str(key): _rank(rank) for key, rank in _object(config, "rank_pattern").items()},
@@ -186,11 +186,3 @@ def _object(config: Mapping[str, Any], field: str) -> Mapping[str, Any]:
 def _key(patterns: Mapping[str, Any], layer: str) -> str:
     """The pattern that PEFT would take for the layer, the first one that matches its end."""
     return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", layer)), layer)
-
-
-def _digest(folder: Path) -> str:
-    lines = []
-    for name in (CONFIG, WEIGHTS):
-        with (folder / name).open("rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -5,9 +5,7 @@ It knows no torch: every engine that reads a Hugging Face checkpoint starts here
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,10 @@ from typing import Any
 import huggingface_hub
 import transformers
 
+from db.checkpoint import folder_digest
 from db.errors import ModelLoadError
 from worker.engine.protocol import EngineConfig
+from worker.engine.shared.load_progress import watch_loading
 
 #: What transformers and the hub raise for a checkpoint that is broken, absent or unknown.
 LOAD_ERRORS = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError)
@@ -24,21 +24,6 @@ LOAD_ERRORS = (OSError, ValueError, ImportError, LookupError, TypeError, Attribu
 #: Above this a tokenizer's model_max_length means "not known" (transformers' own sentinel is
 #: 1e30).
 _ABSURD_LENGTH = 10**9
-
-
-def check_folder(model: str) -> None:
-    """Tell a path that is wrong from a hub id: both are only text."""
-    folder = Path(model).expanduser()
-    looks_like_path = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
-    if folder.is_file():
-        raise ModelLoadError(
-            f"model '{model}' is a file: name the folder that holds config.json, or a .gguf file"
-        )
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelLoadError(f"model folder '{model}' has no config.json: it is no checkpoint")
-    elif looks_like_path:
-        raise ModelLoadError(f"model folder '{model}' does not exist")
 
 
 def pinned(config: EngineConfig) -> EngineConfig:
@@ -118,24 +103,6 @@ def revision_of(model: str, folder: Path | None) -> str | None:
     return folder_digest(folder) if Path(model).is_dir() else folder.name
 
 
-def folder_digest(folder: Path) -> str:
-    """12 hex digits that change with the config, or with any tensor's name, shape or place.
-
-    It reads only the headers of the safetensors files, so it is instant on any size; weights
-    overwritten in place with the same layout go unnoticed but for the file's length.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.json")):
-        if path.name in ("config.json", "generation_config.json"):
-            digest.update(path.read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(f"{path.name}:{path.stat().st_size}".encode())
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            digest.update(file.read(length))
-    return digest.hexdigest()[:12]
-
-
 def why_not_loaded(config: EngineConfig, error: Exception) -> str:
     """For people: why one of LOAD_ERRORS, or a worse one, came, and what to do."""
     text = str(error)
@@ -167,3 +134,4 @@ def silence() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    watch_loading(transformers.utils.logging)

@@ -1,4 +1,4 @@
-"""The weights in a model's folder, looked at before anything reads them: safetensors alone.
+"""A model's folder and the weights in it, looked at before anything reads them: safetensors alone.
 
 Pickled weights can run any code when loaded. transformers goes by what an index names, so a
 stranger's index may name a pickle, or a file outside of the folder.
@@ -26,6 +26,21 @@ def refuse_gguf(engine: str, model: str) -> None:
             f"model '{model}' is a GGUF file, which the engine '{engine}' does not read: use "
             "--engine transformers, or the model's safetensors"
         )
+
+
+def check_folder(model: str) -> None:
+    """Tell a path that is wrong from a hub id: both are only text."""
+    folder = Path(model).expanduser()
+    looks_like_path = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
+    if folder.is_file():
+        raise ModelLoadError(
+            f"model '{model}' is a file: name the folder that holds config.json, or a .gguf file"
+        )
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelLoadError(f"model folder '{model}' has no config.json: it is no checkpoint")
+    elif looks_like_path:
+        raise ModelLoadError(f"model folder '{model}' does not exist")
 
 
 def check_weights(model: str) -> None:

@@ -14,7 +14,7 @@ from threading import Lock, Thread
 
 import torch
 
-from db.errors import ModelLoadError
+from db.errors import ModelLoadError, ModelUnavailable
 from worker.engine.protocol import EngineConfig, Failed
 from worker.engine.shared.apart import apart
 from worker.engine.shared.backend import OnEnd, Progress
@@ -69,14 +69,14 @@ class ContinuousBackend:
             trial = probe.expected(self._loaded)
             self._adopt(self._build(self._limits))
         except (RuntimeError, MemoryError, ValueError) as error:
-            raise ModelLoadError(_cannot_run(self._config.model, error)) from error
+            raise ModelUnavailable(_cannot_run(self._config.model, error)) from error
         self._dispatcher.start()
         self._team.on_broken(lambda reason: self._give_up(_failed(reason)))
         reason = self._try(trial)
         if reason is not None:
             self.close()
             if self._team.broken is not None:
-                raise ModelLoadError(_lost(self._config.model, self._team.broken))
+                raise ModelUnavailable(_lost(self._config.model, self._team.broken))
             raise PagingUnsupported(
                 f"model '{self._config.model}' can't be batched continuously, as paging it gives "
                 f"{reason}: set the engine option batching=static"
@@ -139,7 +139,7 @@ class ContinuousBackend:
         free = self._team.free(free)
         limits = memory.limits(habits, shape, free, self._loaded.context_length, *wanted)
         if not limits.pages:
-            raise ModelLoadError(
+            raise ModelUnavailable(
                 f"model '{config.model}': {free // 2**20} MiB of free memory leave no room for a "
                 "KV cache: free some, or raise the memory fraction"
             )

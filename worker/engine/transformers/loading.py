@@ -19,11 +19,10 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from db.errors import ModelLoadError, SettingsError
+from db.errors import ModelLoadError, ModelUnavailable, SettingsError
 from worker.engine.protocol import EngineConfig
 from worker.engine.shared.metadata import (
     LOAD_ERRORS,
-    check_folder,
     context_length,
     end_ids,
     folder_of,
@@ -34,7 +33,7 @@ from worker.engine.shared.metadata import (
     silence,
     why_not_loaded,
 )
-from worker.engine.shared.weight_files import check_weights
+from worker.engine.shared.weight_files import check_folder, check_weights
 from worker.engine.transformers import quantization
 from worker.engine.transformers.adapters.lora import Adapters
 from worker.engine.transformers.gguf import loading as gguf
@@ -275,7 +274,7 @@ def _translated(config: EngineConfig) -> Iterator[None]:
         raise
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            raise ModelLoadError(
+            raise ModelUnavailable(
                 f"model '{config.model}' does not fit in the memory of device '{config.device}': "
                 "use a smaller model, dtype bfloat16 or a larger device"
             ) from error
@@ -284,7 +283,7 @@ def _translated(config: EngineConfig) -> Iterator[None]:
             raise ModelLoadError(
                 f"model '{config.model}' lacks some of its packed weights: download it again"
             ) from error
-        raise ModelLoadError(
+        raise ModelUnavailable(
             f"model '{config.model}' can't be loaded: {one_line(error)}"
         ) from error
     except (*LOAD_ERRORS, SafetensorError, UnpicklingError, *_BROKEN) as error:

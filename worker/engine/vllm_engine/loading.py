@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from db.errors import ModelLoadError, PromptmillError
+from db.errors import ModelLoadError, ModelUnavailable, PromptmillError
 from worker.engine.protocol import EngineConfig, EngineInfo
 from worker.engine.shared.adapter_files import AdapterFiles, read_adapters
 from worker.engine.shared.prompt import Prompter
@@ -85,8 +85,8 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
 
-    from worker.engine.shared.metadata import check_folder, load_tokenizer, pinned
-    from worker.engine.shared.weight_files import check_weights, refuse_gguf
+    from worker.engine.shared.metadata import load_tokenizer, pinned
+    from worker.engine.shared.weight_files import check_folder, check_weights, refuse_gguf
     from worker.engine.transformers.memory import available_ram
 
     refuse_gguf("vllm", config.model)
@@ -148,7 +148,9 @@ def start(planned: Plan, on_step: Callable[[], None]) -> Running:
             made, stat_loggers=[lambda *_: _beat(on_step)], disable_log_stats=True
         )
     except Exception as error:
-        raise ModelLoadError(_why(config, error)) from error
+        ended = "initialization failed" in str(error)
+        kind = ModelUnavailable if ended else ModelLoadError
+        raise kind(_why(config, error)) from error
     return Running(llm, Loaded(_info(planned, made), longest=made.model_config.max_model_len))
 
 

@@ -33,6 +33,7 @@ from db.gguf import (
 )
 from worker.engine.protocol import EngineConfig
 from worker.engine.shared.chat_template import ChatTemplate
+from worker.engine.shared.load_progress import Counted
 from worker.engine.shared.metadata import LOAD_ERRORS, check_tokenizer, one_line
 from worker.engine.shared.turn_ends import turn_ends
 from worker.engine.transformers.gguf.gaps import check_all_read, fill_config, scale_rope
@@ -219,7 +220,7 @@ def _architectures() -> set[str]:
 
 
 def _silence() -> None:
-    """No progress bar in a worker's log: this one heeds no switch of transformers'."""
+    """No progress bar in a worker's log: no switch of transformers' turns this one off."""
     from transformers import modeling_gguf_pytorch_utils
 
-    modeling_gguf_pytorch_utils.tqdm = lambda tensors, **_: tensors
+    modeling_gguf_pytorch_utils.tqdm = lambda tensors, **_: Counted(tensors)

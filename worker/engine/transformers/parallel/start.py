@@ -10,7 +10,8 @@ import transformers
 from db.errors import ModelLoadError, SettingsError
 from worker.engine.options import tensor_parallel
 from worker.engine.protocol import EngineConfig
-from worker.engine.shared.metadata import LOAD_ERRORS, check_folder, silence, why_not_loaded
+from worker.engine.shared.metadata import LOAD_ERRORS, silence, why_not_loaded
+from worker.engine.shared.weight_files import check_folder
 from worker.engine.transformers.gguf import loading as gguf
 from worker.engine.transformers.loading import LoadedModel, load
 from worker.engine.transformers.parallel.plan import cut

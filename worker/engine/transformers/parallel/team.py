@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from db.errors import ModelLoadError
+from db.errors import ModelUnavailable
 from db.wording import how_it_ended
 from worker.engine.protocol import EngineConfig
 from worker.engine.shared.guard import Guard
@@ -182,7 +182,7 @@ class Team(Alone):
         self._least_free = min(one.free for one in self._answers(messages.Loaded))
 
     def unless_broken(self, call: Callable[[], T]) -> T:
-        """What `call` returns or raises; ModelLoadError with the reason as soon as the team breaks.
+        """What `call` returns or raises; ModelUnavailable with the reason once the team breaks.
 
         `call` may go on in a thread of its own: nobody gets a rank out of a collective.
         """
@@ -197,7 +197,7 @@ class Team(Alone):
 
         def give_up(reason: str) -> None:
             with contextlib.suppress(InvalidStateError):
-                answer.set_exception(ModelLoadError(reason))
+                answer.set_exception(ModelUnavailable(reason))
 
         self.on_broken(give_up)
         Thread(target=run, name="promptmill-load", daemon=True).start()
@@ -341,7 +341,7 @@ class Team(Alone):
 
 def _own_reason(error: BaseException) -> BaseException:
     """A follower's reason, where this error only follows from it."""
-    return ModelLoadError(str(error)) if isinstance(error, TeamBroken) else error
+    return ModelUnavailable(str(error)) if isinstance(error, TeamBroken) else error
 
 
 def _is_file(stream: Any) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from worker import checkpoint
-from worker.checkpoint import Weights, tokenizer_digest, weight_files
+from db import checkpoint
+from db.checkpoint import Weights, tokenizer_digest, weight_files
 from worker.fingerprint import Fingerprint
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,7 +65,30 @@ def tokenizer_digest(folder: Path) -> str | None:
     if folder.is_file():
         return None
     files = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)}
-    return _digest(folder, sorted(files), _sha256) if files else None
+    return files_digest(folder, sorted(files)) if files else None
+
+
+def folder_digest(folder: Path) -> str:
+    """12 hex digits that change with the config, or with any tensor's name, shape or place.
+
+    It reads only the headers of the safetensors files, so it is instant on any size; weights
+    overwritten in place with the same layout go unnoticed but for the file's length.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.json")):
+        if path.name in ("config.json", "generation_config.json"):
+            digest.update(path.read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(f"{path.name}:{path.stat().st_size}".encode())
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            digest.update(file.read(length))
+    return digest.hexdigest()[:12]
+
+
+def files_digest(folder: Path, files: Sequence[Path]) -> str:
+    """Of these files of a folder together. Raises OSError."""
+    return _digest(folder, files, _sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +105,11 @@ class Weights:
         files = weight_files(folder)
         place = folder.parent if folder.is_file() else folder
         return cls(place, files, list(map(_stamp, files)))
+
+    @property
+    def changed_at(self) -> float:
+        """When anything of any of them was last changed (unix seconds)."""
+        return max((max(stamp[3:]) for stamp in self.stamps), default=0) / 1e9
 
     def digest(self, memory: Path | None = None) -> str | None:
         """Reads all of them, but for those that the folder `memory` remembers.
