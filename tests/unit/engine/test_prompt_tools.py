@@ -52,4 +52,4 @@ def test_given_a_template_without_tools_when_asked_for_them_then_the_job_says_so
     prompt = Prompter(tokenizer).prompt(asked([TOOL], {"role": "user", "content": "x"}))
     assert isinstance(prompt, Failed)
     assert prompt.code == "not_rendered"
-    assert "does not render tools[0].function.name" in prompt.message
+    assert "does not render tools[0]: leave the tools out" in prompt.message

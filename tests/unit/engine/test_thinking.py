@@ -118,6 +118,7 @@ def test_given_a_message_in_channels_that_was_begun_when_split_then_it_goes_on()
         ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False, False),
         ("<think>\nI should", True, True),
         ("<think>Hm.</think>Par", True, False),
+        ("The tag <think> begins", True, False),
     ],
 )
 def test_given_a_prompt_when_looked_at_then_it_has_opened_the_thinking_or_not(

@@ -74,6 +74,8 @@ def is_opened(marks: Marks, opening: str, *, continued: bool) -> bool:
     """
     if marks == HARMONY:
         return not continued
+    if continued:  # a mark elsewhere is a word of the message's
+        return opening.lstrip().startswith(marks.open) and marks.close not in opening
     return opening.rfind(marks.open) > opening.rfind(marks.close)
 
 
