@@ -36,6 +36,7 @@ from db.errors import (
     SettingsError,
     ValueRefused,
 )
+from db.exact_json import dumps, loads
 from db.settings import Settings, redact, variable
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
@@ -151,10 +152,20 @@ class Database:
         return kind(f"can't use database {url}: {cause}; check {where}")
 
 
+def _json(value: Any) -> str:
+    return dumps(value).decode()
+
+
+#: How columns of JSON are written and read.
+_JSON: dict[str, Any] = {"json_serializer": _json, "json_deserializer": loads}
+
+
 def _engine(url: str, pool_size: int, silence: float) -> Engine:
     if url.startswith("sqlite"):
         engine = create_engine(
-            url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT / 1000, "check_same_thread": False}
+            url,
+            connect_args={"timeout": SQLITE_BUSY_TIMEOUT / 1000, "check_same_thread": False},
+            **_JSON,
         )
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -165,6 +176,7 @@ def _engine(url: str, pool_size: int, silence: float) -> Engine:
         max_overflow=pool_size,
         pool_pre_ping=True,
         connect_args={"connect_timeout": 10, "application_name": APPLICATION, **_KEEPALIVE},
+        **_JSON,
     )
 
     @event.listens_for(engine, "connect")

@@ -25,6 +25,8 @@ A message says where, what and what to do, in one line. Foreign errors are trans
 they enter, so that no caller needs to know SQLAlchemy, redis-py or torch.
 """
 
+from db.wording import joined
+
 
 class PromptmillError(Exception):
     """promptmill failed."""
@@ -54,6 +56,11 @@ class SettingsError(UsageError):
 
 class ParameterError(UsageError):
     """A generation parameter is unknown or out of range."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__(joined(faults))
+        #: What is wrong, each for itself.
+        self.faults = faults
 
 
 class InputError(UsageError):

@@ -27,6 +27,8 @@ from typing import Any, Final
 
 import orjson
 
+from db.exact_json import dumps, loads
+
 
 class Absent(Enum):
     """The type of `ABSENT`: an enum, so that a pickled one is still the same object."""
@@ -92,7 +94,8 @@ def decoded_rows(
 ) -> list[list[Any] | None]:
     """The rows that `jobs.columns` holds, each as long as `columns`; None where it holds none."""
     width = len(columns)
-    parsed = orjson.loads(f"[{','.join([row or 'null' for row in stored])}]")
+    text = f"[{','.join([row or 'null' for row in stored])}]"
+    parsed = loads(text) if any(map(_may_have_digits, columns)) else orjson.loads(text)
     rows = [_whole(row, width) for row in parsed]
     for index, column in enumerate(columns):
         convert = _converter(column.type)
@@ -101,6 +104,11 @@ def decoded_rows(
                 if row is not None:
                     row[index] = convert(row[index])
     return rows
+
+
+def _may_have_digits(column: InputColumn) -> bool:
+    """Whether a cell of the column may be a number whose digits a float would change."""
+    return column.type in (JSON, "double", "float", "halffloat")
 
 
 def _whole(row: list[Any] | dict[str, Any] | None, width: int) -> list[Any] | None:
@@ -131,11 +139,11 @@ def _converter(type_: str) -> Callable[[Any], Any] | None:
 def _json_text(cell: Any) -> Any:
     if type(cell) is list:
         return cell[0]
-    return cell if cell is None or cell is ABSENT else orjson.dumps(cell).decode()
+    return cell if cell is None or cell is ABSENT else dumps(cell).decode()
 
 
 def _nested(cell: Any) -> Any:
-    return orjson.loads(cell[0]) if type(cell) is list else cell
+    return loads(cell[0]) if type(cell) is list else cell
 
 
 def _integer(cell: Any) -> Any:

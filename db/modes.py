@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from db.adapters import AdapterName
 from db.errors import UsageError
+from db.numbers import Whole
 
 Pooling = Literal["mean", "last", "first"]
 Precision = Literal["float32", "float16"]
@@ -34,7 +35,7 @@ class ScoreParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     #: Return each token's log-probability; a number asks for that many alternatives too.
-    logprobs: bool | Annotated[int, Field(ge=0, le=20)] = False
+    logprobs: bool | Annotated[Whole, Field(ge=0, le=20)] = False
     #: Put the tokenizer's special tokens, such as BOS, around the prompt. None: around a prompt
     #: yes, around a chat no, whose template writes its own.
     add_special_tokens: bool | None = None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import orjson
-
 from db.errors import ParameterError
+from db.exact_json import dumps, loads
 from db.modes import Mode
 from db.sampling import SamplingParams, in_force, merge, seed_of
 
@@ -46,10 +45,10 @@ class Recipes:
 def _merged(
     defaults: bytes, overrides: str | None, mode: Mode = Mode.GENERATE
 ) -> tuple[int | None, str | None]:
-    own = orjson.loads(overrides) if overrides else {}
+    own = loads(overrides) if overrides else {}
     try:
-        params = merge(orjson.loads(defaults), own, mode)
+        params = merge(loads(defaults), own, mode)
     except ParameterError:
         return None, None
     seed = params.seed if isinstance(params, SamplingParams) else None
-    return seed, orjson.dumps(in_force(params)).decode()
+    return seed, dumps(in_force(params)).decode()

@@ -9,7 +9,6 @@ with a value that changes nothing. The other modes' parameters (`db.modes`) go t
 from __future__ import annotations
 
 import hashlib
-import json
 import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, overload
@@ -26,9 +25,11 @@ from pydantic import (
 from db.adapters import AdapterName
 from db.chat import check_template_kwargs, check_tool_choice, check_turns, must_call
 from db.errors import ParameterError
+from db.exact_json import BrokenJson, loads
 from db.foreign_names import advice, is_neutral, translation
 from db.misspellings import near_miss
 from db.modes import EmbedParams, Mode, ScoreParams
+from db.numbers import LARGEST_COUNT, Number, Whole
 from db.structure import Structure, compiled, structure
 from db.validity import checker
 
@@ -44,7 +45,7 @@ DEFAULT_MAX_TOKENS = 128
 
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 ChoiceText = Annotated[str, Field(min_length=1, max_length=10_000)]
-TokenId = Annotated[int, Field(ge=0, strict=True)]
+TokenId = Annotated[Whole, Field(ge=0, le=LARGEST_COUNT, strict=True)]
 
 
 #: Validation context of a batch's defaults: what a line may still complete is not asked yet.
@@ -60,31 +61,31 @@ class SamplingParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     #: New tokens at most, per sample. None: `max_length` decides, else 128.
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[Whole, Field(ge=1, le=LARGEST_COUNT)] | None = None
     #: Prompt and new tokens together at most, as in transformers' pipeline.
-    max_length: Annotated[int, Field(ge=1)] | None = None
+    max_length: Annotated[Whole, Field(ge=1, le=LARGEST_COUNT)] | None = None
     #: 0 is greedy: always the likeliest token.
-    temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
+    temperature: Annotated[Number, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
     #: Sample from the smallest set of tokens with this much probability together.
-    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[Number, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     #: Sample from this many likeliest tokens; 0 or -1: from all.
-    top_k: Annotated[int, Field(ge=-1)] = 0
+    top_k: Annotated[Whole, Field(ge=-1, le=LARGEST_COUNT)] = 0
     #: Drop tokens less likely than this share of the likeliest one.
-    min_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    min_p: Annotated[Number, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     #: Samples per prompt.
-    n: Annotated[int, Field(ge=1, le=128)] = 1
+    n: Annotated[Whole, Field(ge=1, le=128)] = 1
     #: The completion ends before the first of these strings, and does not contain it.
     stop: Annotated[tuple[StopString, ...], Field(max_length=16)] = ()
     #: The completion ends at any of these tokens, besides the model's own end token.
     stop_token_ids: Annotated[tuple[TokenId, ...], Field(max_length=256)] = ()
     #: Same seed, same samples. None: derived from the job's id, so that a retry repeats it.
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] | None = None
     #: Return each token's log-probability; a number asks for that many alternatives too.
-    logprobs: bool | Annotated[int, Field(ge=0, le=20)] = False
+    logprobs: bool | Annotated[Whole, Field(ge=0, le=20)] = False
     #: Alternatives per token, in OpenAI's chat spelling; needs `logprobs`.
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     #: Above 1 makes tokens that already stand in prompt or text less likely.
-    repetition_penalty: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 1.0
+    repetition_penalty: Annotated[Number, Field(gt=0, le=100, allow_inf_nan=False)] = 1.0
     #: Go on past the model's end token, up to the length limit.
     ignore_eos: bool = False
     #: Put the prompt before the completion in the text.
@@ -112,9 +113,9 @@ class SamplingParams(BaseModel):
     #: Go on with the last message. None: if it is the assistant's.
     continue_final_message: bool | None = None
     #: Ask again where a text was cut at its limit, with twice the limit each time, up to this.
-    retry_max_tokens: Annotated[int, Field(ge=2)] | None = None
+    retry_max_tokens: Annotated[Whole, Field(ge=2, le=LARGEST_COUNT)] | None = None
     #: Ask again, so many times at most and each with a new seed, where a text breaks its structure.
-    retry_invalid: Annotated[int, Field(ge=1, le=10)] | None = None
+    retry_invalid: Annotated[Whole, Field(ge=1, le=10)] | None = None
     #: The LoRA adapter, by its name, that the model works with.
     adapter: AdapterName = None
 
@@ -238,28 +239,33 @@ def normalise(
     does another system's parameter with a value that changes nothing.
     `defaults` of None: these are a batch's own, which lines may still complete.
     Raises ParameterError, naming the parameter, what is wrong, and for an unknown one the
-    valid name.
+    valid name; several faults in one message.
     """
     renamed: dict[str, Any] = {}
+    faults: list[str] = []
     for name, value in given.items():
         own = _aliases(mode).get(name, name)
         if own not in MODELS[mode].model_fields:
-            if is_neutral(name, value, {**(defaults or {}), **given}):
-                continue
-            raise ParameterError(_unknown(name, value, mode))
-        if value is None:
-            continue
-        if own in renamed and renamed[own] != value:
-            raise ParameterError(
+            if not is_neutral(name, value, {**(defaults or {}), **given}):
+                faults.append(_unknown(name, value, mode))
+        elif value is not None and renamed.get(own, value) != value:
+            faults.append(
                 f"parameter '{name}' is given twice, with different values ('{own}' is the same "
                 "one): keep one"
             )
-        renamed[own] = value
-    if not renamed:
-        return {}
-    context = _DEFAULTS if defaults is None else None
-    params = _validate(_merged(defaults or {}, renamed), mode, context)
-    return params.model_dump(include=set(renamed), mode="json")
+        elif value is not None:
+            renamed[own] = value
+    params = None
+    if renamed:
+        values = _merged(defaults or {}, renamed)
+        context = _DEFAULTS if defaults is None else None
+        try:
+            params = MODELS[mode].model_validate(values, context=context)
+        except ValidationError as error:
+            faults += _described(error)
+    if faults:
+        raise ParameterError(*faults)
+    return {} if params is None else _plain(params.model_dump(include=set(renamed)))
 
 
 @overload
@@ -282,7 +288,7 @@ def in_force(params: Params) -> dict[str, Any]:
 
     Without the seed, which a job may also have from `seed_of`.
     """
-    given = params.model_dump(mode="json", exclude={"seed"}, exclude_none=True)
+    given = _plain(params.model_dump(exclude={"seed"}, exclude_none=True))
     if not isinstance(params, SamplingParams):
         return given
     unlimited = params.max_tokens is None and params.max_length is None
@@ -316,8 +322,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if name.strip() in _TEXTS:
         return name.strip(), raw
     try:
-        return name.strip(), json.loads(raw)
-    except ValueError as error:
+        return name.strip(), loads(raw)
+    except BrokenJson as error:
         if raw.lstrip()[:1] in ("[", "{", '"'):
             raise ParameterError(f"'{text}' begins as JSON and is none: {error}") from None
         return name.strip(), raw
@@ -336,23 +342,36 @@ def _aliases(mode: Mode) -> Mapping[str, str]:
     return ALIASES if mode is Mode.GENERATE else {}
 
 
-def _validate(
-    values: Mapping[str, Any], mode: Mode, context: dict[str, bool] | None = None
-) -> Params:
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has them. (pydantic's own way to JSON changes the digits of numbers.)"""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in params.items()
+    }
+
+
+def _validate(values: Mapping[str, Any], mode: Mode) -> Params:
     try:
-        return MODELS[mode].model_validate(values, context=context)
+        return MODELS[mode].model_validate(values)
     except ValidationError as error:
-        raise ParameterError(_describe(error)) from None
+        raise ParameterError(*_described(error)) from None
 
 
-def _describe(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
-    reason = str(first["msg"]).removeprefix("Value error, ")
+def _described(error: ValidationError) -> list[str]:
+    """What is wrong, a parameter each."""
+    faults: dict[str, str] = {}
+    for detail in error.errors(include_url=False):
+        name = str(detail["loc"][0]) if detail["loc"] else ""
+        # Of a parameter that takes several types, the fault of the type that was given says most.
+        if name not in faults or not str(detail["type"]).endswith("_type"):
+            faults[name] = _fault(name, str(detail["msg"]), detail["input"])
+    return list(faults.values())
+
+
+def _fault(name: str, message: str, value: object) -> str:
+    reason = message.removeprefix("Value error, ")
     if not name:
         return reason
-    shown = _shown(first["input"])
-    return f"parameter '{name}': {reason[:1].lower()}{reason[1:]}, not {shown}"
+    return f"parameter '{name}': {reason[:1].lower()}{reason[1:]}, not {_shown(value)}"
 
 
 def _shown(value: object) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from db.exact_json import dumps
 from db.json_schema import unknown_keyword
 
 #: One space at most where JSON allows any: a model that likes them would never end.
@@ -114,4 +115,4 @@ def _format(given: Mapping[str, Any]) -> Structure | None:
             'response_format: a json_schema has the form {"type": "json_schema", '
             '"json_schema": {"name": ..., "schema": {...}}}'
         )
-    return Structure("json_schema", json.dumps(schema, sort_keys=False))
+    return Structure("json_schema", dumps(schema).decode())

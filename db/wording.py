@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
+
+#: Faults of one line, or of one command, that a message names.
+_NAMED = 3
 
 
 def count_of(number: int, thing: str) -> str:
@@ -16,3 +20,9 @@ def how_it_ended(code: int) -> str:
         return f"ended with code {code}"
     known = {int(one): one.name for one in signal.Signals}
     return f"was killed ({known.get(-code, f'signal {-code}')})"
+
+
+def joined(faults: Sequence[str]) -> str:
+    """Several faults in one message: `first; also: second; also: third; and 2 more`."""
+    named = "; also: ".join(faults[:_NAMED])
+    return named if len(faults) <= _NAMED else f"{named}; and {len(faults) - _NAMED} more"

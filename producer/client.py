@@ -69,6 +69,7 @@ class Client:
         chat: bool | None = None,
         columns: Iterable[str] = (),
         format: str | None = None,  # noqa: A002 - the user's word for it
+        quoting: str | None = None,
         mode: str = Mode.GENERATE,
         priority: int = 5,
         metadata: Mapping[str, str] | None = None,
@@ -96,7 +97,7 @@ class Client:
         reading = self._reading(
             params, mode, template=template, system=system, chat=form.chat, columns=columns
         )
-        lines = intake.from_source(source, given_format=format, **reading)
+        lines = intake.from_source(source, given_format=format, quoting=quoting, **reading)
         return self.submit_lines(
             lines,
             model=model,
@@ -123,6 +124,7 @@ class Client:
         columns: Iterable[str] = (),
         format: str | None = None,  # noqa: A002 - the user's word for it
         model: str | None = None,
+        quoting: str | None = None,
         params: Mapping[str, Any] | None = None,
         mode: str = Mode.GENERATE,
         engine: str | None = None,
@@ -138,7 +140,7 @@ class Client:
         reading = self._reading(
             params, mode, template=template, system=system, chat=form.chat, columns=columns
         )
-        lines = intake.from_files(list(sources), given_format=format, **reading)
+        lines = intake.from_files(list(sources), given_format=format, quoting=quoting, **reading)
         done = self.submit_lines(lines, model=model, params=params, mode=mode, **options)
         return replace(done, prompt_note=form.note)
 

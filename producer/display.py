@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from unicodedata import category
 
 import click
-import orjson
 
 from db.errors import PromptmillError
+from db.exact_json import dumps
 
 #: What may take several lines in a narrow terminal; an id must not, people copy it.
 _FOLDED = {"name", "model", "custom_id", "prompt", "text"}
@@ -31,9 +33,33 @@ def note(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
+@contextmanager
+def shown_input_warnings() -> Iterator[None]:
+    """What a reader of files had to guess becomes notes at the end, each once."""
+    from producer.reading import InputWarning
+
+    messages: dict[str, None] = {}
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def collect(message: Warning | str, category: type[Warning], *others: Any) -> None:
+            if issubclass(category, InputWarning):
+                messages[str(message)] = None
+            else:
+                show(message, category, *others)
+
+        warnings.simplefilter("always", InputWarning)
+        warnings.showwarning = collect  # type: ignore[assignment] # others are passed on
+        try:
+            yield
+        finally:
+            for text in messages:
+                note(text)
+
+
 def emit_json(value: object) -> None:
     """One JSON value a line, for programs."""
-    click.echo(orjson.dumps(value).decode())
+    click.echo(dumps(value).decode())
 
 
 def for_people() -> bool:

@@ -34,25 +34,34 @@ class Lines:
 
 
 def from_files(
-    names: list[str], *, given_format: str | None, **options: Unpack[ReadingOptions]
+    names: list[str],
+    *,
+    given_format: str | None,
+    quoting: str | None = None,
+    **options: Unpack[ReadingOptions],
 ) -> Lines:
     """The lines of files, one after the other; `-` is standard input, and can be read once."""
 
     def begin() -> Reading:
         header = _header(options)
-        return Reading(read(names, format=given_format, header=header, **options), header)
+        lines = read(names, format=given_format, quoting=quoting, header=header, **options)
+        return Reading(lines, header)
 
     return Lines(begin, repeatable="-" not in names)
 
 
 def from_source(
-    source: Source, *, given_format: str | None, **options: Unpack[ReadingOptions]
+    source: Source,
+    *,
+    given_format: str | None,
+    quoting: str | None = None,
+    **options: Unpack[ReadingOptions],
 ) -> Lines:
     """The lines of a file, or of an iterable of prompts and requests; a mapping is one request."""
     if isinstance(source, Mapping):
         source = [source]
     if isinstance(source, str | PathLike):
-        return from_files([str(source)], given_format=given_format, **options)
+        return from_files([str(source)], given_format=given_format, quoting=quoting, **options)
 
     def begin() -> Reading:
         header = _header(options)

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from db.chat import text_of
+from db.exact_json import loads
 from db.records import Result
 from producer.display import calls_in_words, measure, table
 
@@ -51,7 +52,7 @@ def _beside(result: Result) -> Iterator[str]:
 
 def _prompt(request: str | None) -> str:
     """A completion's prompt, or a chat's last message."""
-    stored = orjson.loads(request or "{}")
+    stored = loads(request or "{}")
     if "messages" in stored:
         return text_of(stored["messages"][-1].get("content")) or ""
     return str(stored.get("prompt", ""))

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from db.errors import ParameterError
+from db.exact_json import BrokenJson, loads
 from db.modes import EmbedParams, ScoreParams
 from db.queries.outcomes import JobOutcome, SampleRow, Try
 from db.records import ClaimedJob
@@ -37,9 +38,9 @@ from worker.second_tries import Kept, Tried
 def to_request(run: Run, job: ClaimedJob) -> Request | Measurement | Failed:
     """What the engine is asked. Failed where the stored line can't be asked at all."""
     try:
-        stored: dict[str, Any] = orjson.loads(job.request)
+        stored: dict[str, Any] = loads(job.request)
         params = run.params(stored.get("params"))
-    except (orjson.JSONDecodeError, ParameterError) as error:
+    except (BrokenJson, ParameterError) as error:
         return Failed("invalid_request", str(error))
     if not isinstance(params, SamplingParams):
         return _measurement(run, job.line, params, stored)

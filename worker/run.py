@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-import orjson
-
+from db.exact_json import dumps
 from db.records import Claim, ClaimedJob
 from db.sampling import Params, merge
 
@@ -54,7 +53,7 @@ class Run:
 
         Most jobs of a chunk have the same: each different set is validated once.
         """
-        key = orjson.dumps(overrides)
+        key = dumps(overrides)
         params = self._params.get(key)
         if params is None:
             claim = self.claim

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, insert, select
 from db.adapters import used_adapter
 from db.database import AnyRow
 from db.errors import NotFoundError
+from db.exact_json import dumps, loads
 from db.ids import job_id
 from db.queries import attempts
 from db.queries.batches import get
@@ -137,7 +138,7 @@ def get_job(connection: Connection, uid: str, line: int) -> Job:
     if row is None:
         raise NotFoundError(f"batch {uid} has no job {line}: its jobs are 1 to {batch.total}")
     running = _running(connection, batch.key, line) if row.state == JobState.QUEUED else None
-    request = orjson.loads(row.request)
+    request = loads(row.request)
     seed, params = _recipe(batch, line, request) if row.error_code != INVALID else (None, None)
     return Job(
         id=job_id(uid, line),
@@ -167,10 +168,10 @@ def get_job(connection: Connection, uid: str, line: int) -> Job:
 def _recipe(
     batch: Batch, line: int, request: Mapping[str, Any]
 ) -> tuple[int | None, dict[str, Any] | None]:
-    overrides = orjson.dumps(request.get("params", {})).decode()
-    recipes = Recipes(batch.id, orjson.dumps(dict(batch.params)), batch.mode)
+    overrides = dumps(request.get("params", {})).decode()
+    recipes = Recipes(batch.id, dumps(dict(batch.params)), batch.mode)
     seed, params = recipes.of(line, overrides)
-    return seed, None if params is None else orjson.loads(params)
+    return seed, None if params is None else loads(params)
 
 
 def _provenance(row: AnyRow, params: Mapping[str, Any] | None) -> Provenance | None:
@@ -178,7 +179,7 @@ def _provenance(row: AnyRow, params: Mapping[str, Any] | None) -> Provenance | N
     if row.worker_name is None:
         return None
     values = row._asdict()
-    adapter = used_adapter(row.adapters, orjson.dumps(params).decode() if params else None)
+    adapter = used_adapter(row.adapters, dumps(params).decode() if params else None)
     return Provenance(
         **{column.name: values[column.name] for column in _PROVENANCE}, adapter=adapter
     )

@@ -8,10 +8,10 @@ from contextlib import closing
 from functools import partial
 from typing import Any, Literal
 
-import orjson
 from sqlalchemy import Connection, Select, literal_column, select
 
 from db.database import Database, allow_silence
+from db.exact_json import dumps
 from db.modes import Mode
 from db.pages import WORKER, Maker, Page, StoredPage
 from db.recipe import Recipes
@@ -84,7 +84,7 @@ def pages(
         with closing(_cursor(connection, query)) as cursor:
             # Later than the snapshot of the rows, so that it has every worker that they name.
             makers = _makers(connection)
-            recipes = Recipes(batch.id, orjson.dumps(dict(batch.params)), batch.mode)
+            recipes = Recipes(batch.id, dumps(dict(batch.params)), batch.mode)
             fetch = partial(cursor.fetchmany, _FETCH)
             for rows in _fetched(connection, fetch):
                 for start in range(0, len(rows), _PAGE):

@@ -140,6 +140,11 @@ _SUBMIT_OPTIONS = (
         help="The files' format, where the name does not tell it.",
     ),
     click.option(
+        "--quoting",
+        type=click.Choice(["csv", "none"]),
+        help="What quotes mean in csv (default: csv) and tsv (default: none, a character).",
+    ),
+    click.option(
         "--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="9 is sooner."
     ),
     click.option(
@@ -176,15 +181,15 @@ def parameters(assignments: tuple[str, ...], schema: str | None = None) -> dict[
 
 def schema_format(path: str) -> dict[str, Any]:
     """The `response_format` of a file with a JSON Schema. Raises ParameterError."""
-    import json
     from pathlib import Path
 
     from db.errors import ParameterError
+    from db.exact_json import BrokenJson, loads
 
     try:
-        schema = json.loads(Path(path).read_bytes())
+        schema = loads(Path(path).read_bytes())
     except OSError as error:
         raise ParameterError(f"--schema {path}: {error.strerror or error}") from None
-    except ValueError as error:  # of UTF-8, too
+    except BrokenJson as error:
         raise ParameterError(f"--schema {path}: this is no JSON: {error}") from None
     return {"type": "json_schema", "json_schema": {"name": Path(path).stem, "schema": schema}}

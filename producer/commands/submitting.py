@@ -22,9 +22,10 @@ def submit_files(
 ) -> Submission:
     """Queue FILES under the options of `submit_options`."""
     from db.throughput import for_throughput
+    from producer.display import shown_input_warnings
     from producer.progress import counting
 
-    with counting("reading") as on_progress, for_throughput():
+    with shown_input_warnings(), counting("reading") as on_progress, for_throughput():
         return client.submit_files(
             files,
             params=parameters(params, schema),

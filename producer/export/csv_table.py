@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
+from db.exact_json import dumps
 from db.records import Result
 from producer.export.fields import duration, iso, request_of
 
@@ -105,5 +106,5 @@ def _asked(result: Result) -> tuple[str | None, str | None]:
     """
     request = request_of(result.request)
     if "messages" in request:
-        return orjson.dumps(request["messages"]).decode(), request.get("completion")
+        return dumps(request["messages"]).decode(), request.get("completion")
     return request.get("prompt"), request.get("completion")

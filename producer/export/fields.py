@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-import orjson
+from db.exact_json import loads
 
 
 def iso(seconds: float | None) -> str | None:
@@ -39,4 +39,4 @@ def duration(started_at: float | None, finished_at: float | None) -> float | Non
 
 def request_of(stored: str | None) -> dict[str, Any]:
     """The stored request; empty where it was not asked for, or the line could not be read."""
-    return orjson.loads(stored) if stored is not None else {}
+    return loads(stored) if stored is not None else {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from db.exact_json import dumps
 from db.pages import MadePage, Page
 from db.records import Result, perplexity
 from db.vectors import Vector
@@ -162,5 +163,5 @@ def _requests(column: Sequence[str | None]) -> bytes | _Cells:
 
 def _asked(request: dict[str, Any]) -> bytes:
     return b"".join(
-        b',"%b":%b' % (key.encode(), orjson.dumps(request[key])) for key in _ASKED if key in request
+        b',"%b":%b' % (key.encode(), dumps(request[key])) for key in _ASKED if key in request
     )

@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from db.exact_json import dumps
 from db.records import Batch, Result
 from producer.export.fields import duration, request_of
 from producer.export.output import Sink
@@ -174,4 +175,4 @@ def _micros(seconds: float | None) -> int | None:
 
 
 def _json(value: object) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()
+    return None if value is None else dumps(value).decode()

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from db.exact_json import WrittenNumber, dumps
 from db.input_columns import JSON
 
 #: What 64 bits hold.
@@ -52,6 +53,10 @@ def json_cell(value: Any) -> list[str]:
     try:
         return [orjson.dumps(value, default=_inner).decode()]
     except TypeError:
+        pass
+    try:  # integers of more than 64 bits
+        return [dumps(value).decode()]
+    except TypeError:
         return [_of_any_size(value)]
 
 
@@ -82,6 +87,8 @@ def _integer(value: int) -> tuple[Any, str]:
 
 
 def _float(value: float) -> tuple[Any, str]:
+    if isinstance(value, WrittenNumber):
+        return (value, "double") if math.isfinite(value) else (json_cell(value), JSON)
     if math.isnan(value):
         return None, "null"
     if math.isinf(value):
@@ -135,6 +142,8 @@ def _timestamp(value: datetime.datetime) -> tuple[Any, str]:
 
 def _inner(value: Any) -> Any:
     """A value within a nested one, as JSON has it."""
+    if isinstance(value, WrittenNumber):
+        return orjson.Fragment(value.text)
     cell, type_ = cell_of(value)
     return json.loads(cell[0]) if type_ == JSON else cell
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from db.exact_json import dumps
 from db.input_columns import JSON, InputColumn
 from producer.input_columns.cells import EXACT_FLOAT, BadCell, cell_of, json_cell, text_type
 
@@ -63,7 +64,7 @@ class Header:
                 raise BadCell(f"column '{name}' {bad}") from None
             present.append(column.index)
         try:
-            stored = orjson.dumps(_placed(present, cells))
+            stored = dumps(_placed(present, cells))
         except TypeError:  # a lone surrogate
             raise BadCell(_unencodable(row.values)) from None
         if len(stored) > self._max_row_bytes:

@@ -8,7 +8,7 @@ What counts as a prompt: any text but the empty one. A prompt of white space alo
 where it was written on purpose (JSON, a cell); in a .txt file such a line is blank and skipped.
 """
 
-from producer.reading.lines import BadLine, Line
+from producer.reading.lines import BadLine, InputWarning, Line
 from producer.reading.reader import ReadingOptions, parse, parse_all, read
 from producer.reading.template import Template
 from producer.reading.texts import DEFAULT_MAX_PROMPT_BYTES
@@ -16,6 +16,7 @@ from producer.reading.texts import DEFAULT_MAX_PROMPT_BYTES
 __all__ = [
     "DEFAULT_MAX_PROMPT_BYTES",
     "BadLine",
+    "InputWarning",
     "Line",
     "ReadingOptions",
     "Template",

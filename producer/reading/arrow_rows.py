@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.types as types
 
 from db.errors import InputError
+from db.input_columns import InputColumn
 from producer.input_columns.arrow_cells import Unstorable, cells_of, plain_type
 from producer.input_columns.arrow_types import input_column
 from producer.input_columns.header import InputRow
+from producer.reading.arrow_values import is_text, rows_of, unreadable
 from producer.reading.columns import TableColumns, TableRules
-from producer.reading.csv_table import whole
-from producer.reading.lines import TableRow
+from producer.reading.csv_table import TEXT_COLUMNS, json_cell
+from producer.reading.lines import Flaw, TableRow
+from producer.reading.texts import Refusal
 
 #: Columns that hold text where no template says how to read them.
-_TEXTS = ("prompt", "text", "completion", "custom_id", "model")
+_TEXTS = ("prompt", "text", "completion", "model")
 
 
 def table_columns(schema: pa.Schema, rules: TableRules, name: str) -> TableColumns:
@@ -36,8 +38,8 @@ def arrow_rows(
     name: str,
     *,
     by_template: bool,
-) -> Iterator[tuple[int, TableRow]]:
-    """Each row with its number, from 1. Raises InputError for a value that can't be read."""
+) -> Iterator[tuple[int, TableRow | Flaw]]:
+    """Each row with its number, from 1; a Flaw where it has a value that can't be read."""
     kinds = {}
     for column in columns.data:
         try:
@@ -46,67 +48,74 @@ def arrow_rows(
             raise InputError(f"{name}: the column '{column}' {refused}") from None
     number = 0
     for batch in batches:
-        requests: list[dict[str, Any]] = _read(
-            batch.select(columns.request), lambda part: part.to_pylist(), name, number
-        )
-        rows = [_read(batch.column(column), cells_of, name, number) for column in columns.data]
-        cells = zip(*rows, strict=True) if rows else [()] * batch.num_rows
-        for request, values in zip(requests, cells, strict=True):
+        data = [_cells(batch.column(column)) for column in columns.data]
+        rows = zip(*data, strict=True) if data else [()] * batch.num_rows
+        for request, cells in zip(rows_of(batch.select(columns.request)), rows, strict=True):
             number += 1
             yield (
                 number,
-                TableRow(
-                    request if by_template else _given(request),
-                    InputRow(dict(zip(columns.data, values, strict=True)), kinds),
-                ),
+                _row(request, dict(zip(columns.data, cells, strict=True)), kinds, by_template),
             )
 
 
-def _read(part: Any, convert: Callable[[Any], list[Any]], name: str, done: int) -> list[Any]:
-    """What `convert` makes of a record batch or an array; InputError names the bad row."""
+def _row(
+    request: dict[str, Any] | Flaw,
+    cells: dict[str, Any],
+    kinds: Mapping[str, InputColumn],
+    by_template: bool,
+) -> TableRow | Flaw:
+    flaws = [cell for cell in (request, *cells.values()) if isinstance(cell, Flaw)]
+    if flaws or isinstance(request, Flaw):
+        return flaws[0]
     try:
-        return convert(part)
-    except (ValueError, OverflowError) as error:
-        bad = next((row for row in range(len(part)) if _is_bad(part.slice(row, 1), convert)), 0)
-        reason = " ".join(str(error).split())
-        what = f"a value that can't be read ({reason}): convert its column to strings"
-        if isinstance(error, UnicodeDecodeError):
-            what = "not UTF-8 text: write the file again as UTF-8"
-        elif isinstance(error, Unstorable):
-            what = reason
-        raise InputError(f"{name}: row {done + bad + 1}: {what}") from None
+        return TableRow(request if by_template else _given(request), InputRow(cells, kinds))
+    except Refusal as refusal:
+        return Flaw(refusal.reason)
 
 
-def _is_bad(part: Any, convert: Callable[[Any], list[Any]]) -> bool:
+def _cells(array: pa.Array) -> list[Any]:
+    """The array's values as cells, a Flaw for each that can't be read."""
     try:
-        convert(part)
+        return cells_of(array)
     except (ValueError, OverflowError):
-        return True
-    return False
+        return [_cell(array.slice(row, 1)) for row in range(len(array))]
+
+
+def _cell(array: pa.Array) -> Any:
+    try:
+        return cells_of(array)[0]
+    except Unstorable as error:
+        return Flaw(" ".join(str(error).split()))
+    except (ValueError, OverflowError) as error:
+        return unreadable(error)
 
 
 def _check_text_columns(schema: pa.Schema, request: Sequence[str], name: str) -> None:
     for column in _TEXTS:
-        if column not in request:
-            continue
-        kind = schema.field(column).type
-        plain = kind.value_type if types.is_dictionary(kind) else kind
-        if not (
-            types.is_string(plain) or types.is_large_string(plain) or types.is_string_view(plain)
-        ):
+        if column in request and not is_text(kind := schema.field(column).type):
             raise InputError(
                 f"{name}: the column '{column}' holds {kind}, not text: convert it to strings"
             )
 
 
 def _given(row: dict[str, Any]) -> dict[str, Any]:
-    """Typed columns have gaps: NULL and NaN mean that the row does not give the value."""
+    """Typed columns have gaps: NULL and NaN mean that the row does not give the value.
+
+    Raises Refusal.
+    """
     request = {}
     for column, value in row.items():
         if column == "prompt":
             request[column] = value
         elif value is not None and not (isinstance(value, float) and math.isnan(value)):
-            request[column] = whole(value)
+            request[column] = _decoded(column, value)
     if "messages" in request and request.get("prompt") is None:
         request.pop("prompt", None)
     return request
+
+
+def _decoded(column: str, value: Any) -> Any:
+    """What is text in a column of lists or objects is JSON, as in CSV."""
+    if not isinstance(value, str) or column in TEXT_COLUMNS or not value.startswith(("[", "{")):
+        return value
+    return json_cell(column, value)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from db.chat import CHAT_PARAMS, arguments_schema, chosen_function, must_call
+from db.exact_json import dumps
 from db.structure import Structure, compiled
 from producer.reading.texts import Refusal, check_text, json_text, shown
 
@@ -72,7 +72,7 @@ def _check_callable(tools: Sequence[Mapping[str, Any]], name: str | None) -> Non
     for place, tool in enumerate(tools):
         if name in (None, tool["function"]["name"]):
             try:
-                compiled(Structure("json_schema", json.dumps(arguments_schema(tool))))
+                compiled(Structure("json_schema", dumps(arguments_schema(tool)).decode()))
             except (ValueError, TypeError, AttributeError) as error:
                 raise Refusal(
                     f"tools[{place}].function.parameters: the answer has to be a call, and "

@@ -2,89 +2,70 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from db.errors import InputError
+from db.exact_json import BrokenJson, loads
 from producer.input_columns.header import InputRow, ValueKind
 from producer.reading.columns import TableRules
 from producer.reading.lines import Flaw, TableRow
-from producer.reading.rawlines import TOO_LONG, not_utf8, raw_lines
+from producer.reading.records import Dialect, records
+from producer.reading.texts import Refusal
 
-#: Characters of one cell, at most; a quote that is never closed ends here. (The csv module
-#: holds a cell in 4 bytes a character.)
-_MAX_CELL = 16 * 2**20
-
-#: Cells that are text even where they look like JSON.
-_TEXT_COLUMNS = frozenset({"adapter", "custom_id", "model"})
-
-#: Text, too, and an empty cell is an empty text.
+#: Columns of text in which an empty cell is an empty text.
 _PROMPT_COLUMNS = frozenset({"prompt", "text", "completion"})
+
+#: Columns whose cells are text even where they look like JSON.
+TEXT_COLUMNS = _PROMPT_COLUMNS | {"adapter", "custom_id", "grammar", "model", "regex"}
 
 
 def csv_items(
-    stream: Iterator[bytes], name: str, delimiter: str, rules: TableRules
+    stream: Iterator[bytes], name: str, dialect: Dialect, rules: TableRules
 ) -> Iterator[tuple[int, TableRow | Flaw]]:
     """Each record's number (from 1, the header not counted) and its cells, or a Flaw.
 
-    Raises InputError for a header that does not fit, quotes that don't match, and bytes that
-    are no UTF-8. Raises the process's limit on the size of a CSV cell.
+    Raises InputError for a header that does not fit, and where records can't be told apart.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
-    records = _records(stream, name, delimiter)
-    header = next(records, None)
-    if header is None:
+    rows = records(stream, name, dialect)
+    first = next(rows, None)
+    if first is None:
         return
+    header = first.cells
+    if isinstance(header, Flaw):
+        raise InputError(f"{name}:{first.line}: {header.reason}")
+    if dialect.quoting == "none" and all(map(_is_quoted, header)):
+        raise InputError(f"{name}: every cell of the header is in quotes: give --quoting csv")
     columns = rules.split(header, name)
     request = [(header.index(column), column) for column in columns.request]
     data = [(header.index(column), column) for column in columns.data]
     cell = _cell if rules.template is None else _text
-    for number, record in enumerate(records, 1):
-        if len(record) == len(header):
-            # CSV has no NULL but the empty cell.
-            values = {column: record[index] or None for index, column in data}
-            yield (
-                number,
-                TableRow(
-                    {column: cell(column, record[index]) for index, column in request},
-                    InputRow(values, ValueKind.TEXT),
-                ),
-            )
-        else:
-            yield (
-                number,
-                Flaw(
-                    f"has {len(record)} cells where the header has {len(header)}: "
-                    "add the missing ones, or quote cells with a delimiter in them"
-                ),
-            )
-
-
-def _records(stream: Iterator[bytes], name: str, delimiter: str) -> Iterator[list[str]]:
-    """The records, the header first; blank lines are none."""
-    reader = csv.reader(_lines(stream, name), delimiter=delimiter, strict=True)
-    try:
-        for record in reader:
-            if record:
-                yield record
-    except csv.Error as error:
-        raise InputError(
-            f"{name}:{reader.line_num}: broken CSV: {error}: check that every quote is closed "
-            "and doubled inside a cell"
-        ) from None
-
-
-def _lines(stream: Iterator[bytes], name: str) -> Iterator[str]:
-    for number, offset, line in raw_lines(stream, name):
-        if line is None:
-            raise InputError(f"{name}:{number}: {TOO_LONG}")
+    for number, (line, cells) in enumerate(rows, 1):
+        if isinstance(cells, Flaw):
+            yield number, Flaw(f"{cells.reason} (line {line})")
+            continue
+        if len(cells) != len(header):
+            yield number, Flaw(_miscounted(len(cells), len(header), dialect))
+            continue
+        # CSV has no NULL but the empty cell.
+        values = {column: cells[index] or None for index, column in data}
         try:
-            yield line.decode() + "\n"
-        except UnicodeDecodeError as error:
-            raise not_utf8(name, number, offset, error) from None
+            row = {column: cell(column, cells[index]) for index, column in request}
+        except Refusal as refusal:
+            yield number, Flaw(refusal.reason)
+        else:
+            yield number, TableRow(row, InputRow(values, ValueKind.TEXT))
+
+
+def _is_quoted(cell: str) -> bool:
+    return len(cell) > 1 and cell[0] == cell[-1] == '"'
+
+
+def _miscounted(cells: int, columns: int, dialect: Dialect) -> str:
+    counts = f"has {cells} cells where the header has {columns}: add the missing ones, or"
+    if dialect.quoting == "csv":
+        return f"{counts} quote cells with a delimiter in them"
+    return f"{counts} give --quoting csv if cells are quoted, and may span lines, as in CSV"
 
 
 def _text(_column: str, cell: str) -> str | None:
@@ -98,14 +79,16 @@ def _cell(column: str, cell: str) -> Any:
         return cell
     if not cell:
         return None
-    if column in _TEXT_COLUMNS or (column == "stop" and not cell.startswith("[")):
+    if column in TEXT_COLUMNS or (column == "stop" and not cell.startswith("[")):
         return cell
+    return json_cell(column, cell)
+
+
+def json_cell(column: str, cell: str) -> Any:
+    """The value of a cell that may be JSON, else its text. Refusal where a key is given twice."""
     try:
-        return whole(orjson.loads(cell))
-    except orjson.JSONDecodeError:
-        return cell
-
-
-def whole(value: Any) -> Any:
-    """A float without a fraction as an int: data frames write 30 as 30.0 in a column with gaps."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        return loads(cell)
+    except BrokenJson as error:
+        if error.kind != "duplicate key":
+            return cell
+        raise Refusal(f"column '{column}': {error.reason}: keep one of the two") from None

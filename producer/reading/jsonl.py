@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import orjson
-
 from db.errors import InputError
+from db.exact_json import BrokenJson, loads
 from producer.reading.lines import Flaw
-from producer.reading.rawlines import TOO_LONG, not_utf8, raw_lines
+from producer.reading.rawlines import TOO_LONG, binary, not_utf8, raw_lines
 
 
 def jsonl_items(stream: Iterator[bytes], name: str) -> Iterator[tuple[int, object]]:
     """Each line's number and decoded value, or a Flaw.
 
-    Raises InputError where the bytes are no UTF-8, and for one JSON array instead of lines.
+    Raises InputError for one JSON array instead of lines.
     """
-    loads, broken = orjson.loads, orjson.JSONDecodeError
     started = False
     for number, offset, line in raw_lines(stream, name):
         if line is None:
@@ -27,9 +25,9 @@ def jsonl_items(stream: Iterator[bytes], name: str) -> Iterator[tuple[int, objec
             _refuse_array(text, name, number)
         try:
             item = loads(line)
-        except broken as error:
+        except BrokenJson as error:
             if line.strip():
-                yield number, _flaw(line, name, number, offset, error)
+                yield number, _flaw(line, offset, error)
             continue
         yield number, item
 
@@ -42,17 +40,24 @@ def _refuse_array(text: bytes, name: str, number: int) -> None:
         )
 
 
-def _flaw(line: bytes, name: str, number: int, offset: int, error: orjson.JSONDecodeError) -> Flaw:
+def _flaw(line: bytes, offset: int, error: BrokenJson) -> Flaw:
     try:
         text = line.decode()
     except UnicodeDecodeError as undecodable:
-        raise not_utf8(name, number, offset, undecodable) from None
-    if "surrogate" in error.msg:
-        return Flaw(
-            f"a lone surrogate at column {error.colno}: it is not valid Unicode, "
-            "remove it or write the whole pair"
-        )
+        return Flaw(not_utf8(offset, undecodable))
+    if b"\0" in line:
+        return Flaw(binary(line, offset))
+    match error.kind:
+        case "surrogate":
+            return Flaw(
+                f"a lone surrogate at column {error.column}: it is not valid Unicode, "
+                "remove it or write the whole pair"
+            )
+        case "duplicate key":
+            return Flaw(f"{error.reason}, again at column {error.column}: keep one of the two")
+        case "too large":
+            return Flaw(f"{error.reason} (column {error.column}): make it a text, in quotes")
     hint = "write one whole JSON value a line"
     if text.lstrip()[:1] not in ("{", '"'):
         hint = 'a line is a "prompt" in quotes or a {...} object'
-    return Flaw(f"broken JSON at column {error.colno}: {error.msg}: {hint}")
+    return Flaw(f"broken JSON at column {error.column}: {error.reason}: {hint}")

@@ -1,4 +1,7 @@
-"""What a reader gives for each request of a file: a Line, or a BadLine with the reason."""
+"""What a reader gives for each request of a file: a Line, or a BadLine with the reason.
+
+What a reader had to guess is an InputWarning.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from producer.input_columns.header import InputRow
+
+
+class InputWarning(UserWarning):
+    """A file may mean something else than what was read."""
 
 
 class Line(NamedTuple):

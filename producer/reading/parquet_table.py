@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from db.errors import InputError
 from producer.reading.columns import TableRules
-from producer.reading.lines import TableRow
+from producer.reading.lines import Flaw, TableRow
 from producer.reading.streams import CHUNK
 from producer.reading.texts import shown
 
@@ -18,12 +18,14 @@ _BATCH_BYTES = 8 * 2**20
 _BATCH_ROWS = 4096
 
 
-def parquet_items(file: IO[bytes], name: str, rules: TableRules) -> Iterator[tuple[int, TableRow]]:
+def parquet_items(
+    file: IO[bytes], name: str, rules: TableRules
+) -> Iterator[tuple[int, TableRow | Flaw]]:
     """Each row's number (from 1) and its cells.
 
     Holds one batch of rows and one page of each column, whose size the file's writer chose.
-    `file` is seekable. Raises InputError for a file that is no parquet or is cut off, columns
-    that don't fit, and text that is no UTF-8.
+    `file` is seekable. A row that can't be read is a Flaw. Raises InputError for a file that is no
+    parquet or is cut off, and columns that don't fit.
     """
     if not file.read(1):
         return

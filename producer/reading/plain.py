@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from producer.reading.lines import Flaw
-from producer.reading.rawlines import TOO_LONG, not_utf8, raw_lines
+from producer.reading.rawlines import TOO_LONG, binary, not_utf8, raw_lines
+
+_LINE_ENDS = "\r\n"
 
 
 def text_items(stream: Iterator[bytes], name: str) -> Iterator[tuple[int, object]]:
-    """Each line's number and text, without its LF or CRLF, or a Flaw.
-
-    Raises InputError where the bytes are no UTF-8.
-    """
+    """Each line's number and text, without its LF, CRLF or CR, or a Flaw."""
     for number, offset, line in raw_lines(stream, name):
         if line is None:
             yield number, Flaw(TOO_LONG)
@@ -20,6 +19,9 @@ def text_items(stream: Iterator[bytes], name: str) -> Iterator[tuple[int, object
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
-            raise not_utf8(name, number, offset, error) from None
-        if text.strip():
-            yield number, text.removesuffix("\r")
+            yield number, Flaw(not_utf8(offset, error))
+            continue
+        if "\0" in text:
+            yield number, Flaw(binary(line, offset))
+        elif text.strip():
+            yield number, text.rstrip(_LINE_ENDS)

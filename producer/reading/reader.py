@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, TypedDict, Unpack
+from typing import IO, Any, NamedTuple, TypedDict, Unpack, get_args
 
-from db.errors import InputError
+from db.errors import InputError, UsageError
 from db.modes import Mode
 from producer.input_columns.header import Header
 from producer.reading import formats
@@ -17,6 +17,7 @@ from producer.reading.jsonl import jsonl_items
 from producer.reading.lines import BadLine, Line
 from producer.reading.parquet_table import parquet_items
 from producer.reading.plain import text_items
+from producer.reading.records import Dialect, Quoting
 from producer.reading.requests import RequestParser
 from producer.reading.row_prompt import RowPrompt
 from producer.reading.sources import Source, find, reading
@@ -29,7 +30,7 @@ from producer.reading.streams import (
     spool,
 )
 from producer.reading.template import TEXT_COLUMN, no_such_column
-from producer.reading.texts import DEFAULT_MAX_PROMPT_BYTES
+from producer.reading.texts import DEFAULT_MAX_PROMPT_BYTES, shown
 
 #: What a number counts, in messages.
 _UNITS: dict[Format, str] = {
@@ -39,6 +40,10 @@ _UNITS: dict[Format, str] = {
     "tsv": "record",
     "parquet": "row",
 }
+
+
+#: Of the tables in text, unless the caller says otherwise.
+_DIALECTS: dict[Format, Dialect] = {"csv": Dialect(",", "csv"), "tsv": Dialect("\t", "none")}
 
 
 class ReadingOptions(TypedDict, total=False):
@@ -58,24 +63,33 @@ class ReadingOptions(TypedDict, total=False):
     columns: Collection[str]
 
 
+class _Way(NamedTuple):
+    """How the caller wants the sources to be read; None: as the source itself says."""
+
+    format: Format | None
+    quoting: Quoting | None
+
+
 def read(
     sources: Sequence[str | os.PathLike[str]],
     *,
     format: str | None = None,  # noqa: A002 - the option's name
+    quoting: str | None = None,
     header: Header | None = None,
     **options: Unpack[ReadingOptions],
 ) -> Iterator[Line | BadLine]:
     """Every request of the sources, in order, in constant memory.
 
-    A source is a path, a glob, a URL or '-'. `format` overrides what the names say; `header` gets
-    the columns of all lines. Raises
+    A source is a path, a glob, a URL or '-'. `format` overrides what the names say; `quoting` says
+    what quotes mean in CSV (`csv`, unless given) and TSV (`none`); `header` gets the columns of all
+    lines. Warns (InputWarning) where a file may mean something else than what is read. Raises
     UsageError for a bad template or format and InputError for a source that isn't there, at once;
     InputError while reading for a file that is empty, binary, cut off, or has not the template's
     columns.
     """
     parser = _parser(options, header)
     forced = None if format is None else formats.by_word(format)
-    return _read_all(find(sources), parser, forced)
+    return _read_all(find(sources), parser, _Way(forced, _quoting(quoting)))
 
 
 def parse(
@@ -115,13 +129,22 @@ def _parser(options: ReadingOptions, header: Header | None = None) -> RequestPar
     )
 
 
+def _quoting(word: str | None) -> Quoting | None:
+    for known in get_args(Quoting):
+        if word == known:
+            return known  # type: ignore[no-any-return] # one of Quoting's
+    if word is None:
+        return None
+    raise UsageError(f"quoting {shown(word)} is unknown: use csv or none")
+
+
 def _read_all(
-    found: Sequence[Source], parser: RequestParser, forced: Format | None
+    found: Sequence[Source], parser: RequestParser, way: _Way
 ) -> Iterator[Line | BadLine]:
     total = 0
     for source in found:
         before = total
-        for request in _read_one(source, parser, forced):
+        for request in _read_one(source, parser, way):
             total += 1
             yield request
         if total == before and source.named:
@@ -130,19 +153,17 @@ def _read_all(
         raise InputError(f"{found[0].name}: is empty, like every file that matches: check them")
 
 
-def _read_one(
-    source: Source, parser: RequestParser, forced: Format | None
-) -> Iterator[Line | BadLine]:
+def _read_one(source: Source, parser: RequestParser, way: _Way) -> Iterator[Line | BadLine]:
     name = source.name
     with reading(name), source.open() as raw:
-        format_, items = _decode(source, raw, parser, forced)
+        format_, items = _decode(source, raw, parser, way)
         unit = _UNITS[format_]
         for number, item in items:
             yield parser.parse(item, name, number, unit)
 
 
 def _decode(
-    source: Source, raw: IO[bytes], parser: RequestParser, forced: Format | None
+    source: Source, raw: IO[bytes], parser: RequestParser, way: _Way
 ) -> tuple[Format, Iterator[tuple[int, object]]]:
     """The source's format, and its numbered items."""
     name = source.name
@@ -151,7 +172,9 @@ def _decode(
     packing = packing or compression_of(head)
     if packing is not None:
         head, stream = peek(decompress(stream, packing))
-    format_ = forced or formats.by_content(name, suffix, head)
+    format_ = way.format or formats.by_content(name, suffix, head)
+    if way.quoting is not None and format_ not in _DIALECTS:
+        raise InputError(f"{name}: --quoting is for csv and tsv, and this is {format_}: omit it")
     match format_:
         case "jsonl":
             return format_, jsonl_items(stream, name)
@@ -159,8 +182,10 @@ def _decode(
             _check_text_template(parser.template, name)
             return format_, text_items(stream, name)
         case "csv" | "tsv":
-            delimiter = "," if format_ == "csv" else "\t"
-            return format_, csv_items(stream, name, delimiter, parser.rules)
+            dialect = _DIALECTS[format_]
+            if way.quoting is not None:
+                dialect = Dialect(dialect.delimiter, way.quoting, guessed=False)
+            return format_, csv_items(stream, name, dialect, parser.rules)
         case "parquet":
             in_place = raw if packing is None and raw.seekable() else None
             return format_, _parquet(in_place, stream, name, parser.rules)

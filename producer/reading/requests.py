@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from db.errors import ParameterError
+from db.exact_json import dumps
 from db.foreign_names import advice, is_neutral, translation
 from db.modes import Mode
 from db.sampling import merge, normalise
@@ -40,6 +39,7 @@ from producer.reading.splitting import Splitter
 from producer.reading.template import TEXT_COLUMN
 from producer.reading.texts import (
     MAX_CUSTOM_ID,
+    Faults,
     Refusal,
     check_completion,
     check_custom_id,
@@ -129,18 +129,23 @@ class RequestParser:
         raise Refusal(f"this is {kind(item)}: a request is text or an object")
 
     def _mapping(self, item: Mapping[str, Any], source: str, number: int) -> Line:
-        custom_id = check_custom_id(item.get("custom_id"))
+        faults = Faults()
+        custom_id = faults.of(check_custom_id, item.get("custom_id"))
         if self.template is not None:
-            return Line(source, number, self._of_row(self.template, item), custom_id)
+            request = faults.of(self._of_row, self.template, item)
+            faults.raise_all()
+            return Line(source, number, request or {}, custom_id)
+        endpoint, body = None, item
         if openai_batch.is_line(item):
             _check_openai(self.names)
-            endpoint, body = openai_batch.unwrap(item)
-            request = self._request(body)
-            return Line(
-                source, number, request, custom_id, check_model(body.get("model")), endpoint
-            )
-        request = self._request(item)
-        return Line(source, number, request, custom_id, check_model(item.get("model")))
+            unwrapped = faults.of(openai_batch.unwrap, item)
+            if unwrapped is None:
+                faults.raise_all()
+            endpoint, body = unwrapped or (None, {})
+        request = faults.of(self._request, body)
+        model = faults.of(check_model, body.get("model"))
+        faults.raise_all()
+        return Line(source, number, request or {}, custom_id, model, endpoint)
 
     def _of_row(self, template: RowPrompt, row: Mapping[str, Any]) -> dict[str, Any]:
         """The request that the template makes."""
@@ -155,23 +160,27 @@ class RequestParser:
         return {"prompt": check_prompt(text, self._max_prompt_bytes)}
 
     def _request(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        params = self._params(_given(item, self.names))
-        request = self._asked(item)
+        faults = Faults()
+        params = faults.of(self._params, item) or {}
+        request = faults.of(self._asked, item) or {}
         tools = item.get("tools")
-        if tools is not None and tools != []:
-            if "messages" not in request:
-                raise Refusal("has 'tools' and no 'messages': only a chat can call tools")
-            request["tools"] = check_tools(tools, self._max_prompt_bytes)
-        completion = item.get("completion")
-        if completion is not None:
-            request["completion"] = check_completion(completion, self._max_prompt_bytes)
-        elif "messages" in request and self.names.mode is Mode.SCORE:
-            raise Refusal("is a chat without a 'completion': give the answer that is to be scored")
+        if tools is not None and tools != [] and faults.passes(_check_chat, item):
+            request["tools"] = faults.of(check_tools, tools, self._max_prompt_bytes)
+        if (completion := item.get("completion")) is not None:
+            request["completion"] = faults.of(check_completion, completion, self._max_prompt_bytes)
+        faults.raise_all()
         drop_idle_choice(request, params, self._chat_defaults)
-        check_chat_params(request, {**self._chat_defaults, **chat_params(params)})
+        self._check_together(request, params)
         if params:
             request["params"] = params
         return request
+
+    def _check_together(self, request: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+        """Refusal where parts that are right by themselves don't go together."""
+        scored = self.names.mode is Mode.SCORE
+        if scored and "messages" in request and "completion" not in request:
+            raise Refusal("is a chat without a 'completion': give the answer that is to be scored")
+        check_chat_params(request, {**self._chat_defaults, **chat_params(params)})
 
     def _asked(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Its prompt or its messages."""
@@ -185,12 +194,19 @@ class RequestParser:
             raise Refusal(_lacks(self.names.needed))
         return {"prompt": check_prompt(item[there[0] if there else key], self._max_prompt_bytes)}
 
-    def _params(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _params(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """The line's own parameters, validated together with the batch's."""
+        faults = Faults()
+        given = _given(item, self.names, faults)
+        params = faults.of(self._known_or_validated, given)
+        faults.raise_all()
+        return params or {}
+
+    def _known_or_validated(self, given: Mapping[str, Any]) -> dict[str, Any]:
         if not given:
             return {}
         try:
-            key = orjson.dumps(given)
+            key = dumps(given)
         except TypeError:  # not JSON, so not valid either: `normalise` says what is wrong
             return self._validate(given)
         known = self._validated.get(key)
@@ -204,7 +220,7 @@ class RequestParser:
         try:
             params = normalise(given, self._defaults, self.names.mode)
         except ParameterError as error:
-            raise Refusal(error.message) from None
+            raise Refusal(*error.faults) from None
         for text in params.get("stop", ()):
             check_text(text, "parameter 'stop'")
         return params
@@ -216,6 +232,11 @@ def _unfit(defaults: Mapping[str, Any], mode: Mode) -> str | None:
     except ParameterError as error:
         return error.message
     return None
+
+
+def _check_chat(item: Mapping[str, Any]) -> None:
+    if item.get("messages") is None:
+        raise Refusal("has 'tools' and no 'messages': only a chat can call tools")
 
 
 def _listed(keys: Sequence[str], between: str) -> str:
@@ -235,21 +256,30 @@ def _check_openai(names: Names) -> None:
         )
 
 
-def _given(item: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    """The parameters of a line: its extra keys, and those of its `params` object."""
-    given = {key: value for key, value in item.items() if key not in names.request}
-    for key, value in given.items():
-        _check_key(key, value, names, given)
-    nested = item.get("params")
-    if nested is not None:
-        if not isinstance(nested, Mapping):
-            raise Refusal(f"'params' is {kind(nested)}: it must be an object")
-        for key, value in nested.items():
-            if key in given:
-                raise Refusal(f"parameter '{key}' is given twice, in 'params' too: keep one")
-            check_parameter_name(key, value, names)
-            given[key] = value
+def _given(item: Mapping[str, Any], names: Names, faults: Faults) -> dict[str, Any]:
+    """The parameters of a line: its extra keys, and those of its `params` object.
+
+    Without those whose names are wrong, which are among the faults.
+    """
+    beside = {key: value for key, value in item.items() if key not in names.request}
+    given = {
+        key: value
+        for key, value in beside.items()
+        if faults.passes(_check_key, key, value, names, beside)
+    }
+    if (nested := item.get("params")) is not None:
+        for key, value in (faults.of(_params_object, nested) or {}).items():
+            if key in beside:
+                faults.add(f"parameter '{key}' is given twice, in 'params' too: keep one")
+            elif faults.passes(check_parameter_name, key, value, names):
+                given[key] = value
     return given
+
+
+def _params_object(nested: object) -> Mapping[str, Any]:
+    if not isinstance(nested, Mapping):
+        raise Refusal(f"'params' is {kind(nested)}: it must be an object")
+    return nested
 
 
 def _check_key(key: object, value: object, names: Names, given: Mapping[str, Any]) -> None:

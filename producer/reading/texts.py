@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from db.wording import joined
+
+T = TypeVar("T")
 
 #: What a prompt may take, in bytes of UTF-8; the setting PROMPTMILL_MAX_PROMPT_BYTES changes it.
 DEFAULT_MAX_PROMPT_BYTES = 2 * 2**20
@@ -15,11 +21,40 @@ _SHOWN = 60
 
 
 class Refusal(Exception):
-    """One request is bad; the message says what is wrong and what to do."""
+    """One request is bad; each argument says what is wrong and what to do."""
 
     @property
     def reason(self) -> str:
-        return str(self.args[0])
+        return joined(self.args)
+
+
+class Faults:
+    """What is wrong with one request, collected so that all of it is reported at once."""
+
+    def __init__(self) -> None:
+        self._reasons: list[str] = []
+
+    def add(self, reason: str) -> None:
+        self._reasons.append(reason)
+
+    def passes(self, check: Callable[..., None], *arguments: Any) -> bool:
+        """Whether the check passes; the reasons of its Refusal are kept."""
+        before = len(self._reasons)
+        self.of(check, *arguments)
+        return len(self._reasons) == before
+
+    def of(self, check: Callable[..., T], *arguments: Any) -> T | None:
+        """What the check returns; None where it raises Refusal, whose reasons are kept."""
+        try:
+            return check(*arguments)
+        except Refusal as refusal:
+            self._reasons += refusal.args
+            return None
+
+    def raise_all(self) -> None:
+        """Raise one Refusal with every reason, if there is any."""
+        if self._reasons:
+            raise Refusal(*self._reasons)
 
 
 def kind(value: object) -> str:
@@ -105,11 +140,16 @@ def check_size(size: int, limit: int, what: str) -> None:
 
 
 def check_custom_id(value: object) -> str | None:
-    """The custom_id, None where it is null; Refusal unless it is a text of 1 … 256 characters."""
+    """The custom_id, None where it is null; Refusal unless it is a text of 1 … 256 characters.
+
+    A number is its digits as text: 7 is "7".
+    """
     if value is None:
         return None
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        value = format(value, "f") if isinstance(value, Decimal) else str(value)
     if not isinstance(value, str):
-        raise Refusal(f"custom_id is {kind(value)}: it must be text, in quotes")
+        raise Refusal(f"custom_id is {kind(value)}: it must be text or a number")
     if not 1 <= len(value) <= MAX_CUSTOM_ID:
         raise Refusal(f"custom_id has {len(value)} characters: it must have 1 to {MAX_CUSTOM_ID}")
     check_text(value, "custom_id")

@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
+from db.exact_json import dumps
 from db.input_columns import InputColumn, stored_header
 from db.modes import Mode
 from db.queries.jobs import NewJob
@@ -24,7 +23,7 @@ class Digest:
         about: dict[str, Any] = {"model": order.model, "params": dict(order.params)}
         if order.mode is not Mode.GENERATE:  # digests from before there were modes stay true
             about["mode"] = order.mode
-        self._hash = hashlib.sha256(orjson.dumps(about, option=orjson.OPT_SORT_KEYS))
+        self._hash = hashlib.sha256(dumps(about, sort_keys=True))
 
     def add(self, jobs: Sequence[NewJob]) -> None:
         """These come next. No text of a job has a NUL: what lies between two is one field."""
@@ -39,7 +38,7 @@ class Digest:
         """After the last jobs; `columns` is the header of all."""
         whole = self._hash.copy()
         if columns:
-            whole.update(orjson.dumps(stored_header(columns)))
+            whole.update(dumps(stored_header(columns)))
         return whole.hexdigest()
 
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-import orjson
-
+from db.exact_json import dumps
 from db.queries.jobs import NewJob
 from producer.reading import BadLine, Line
 from producer.submission.checks import LineChecks
@@ -55,4 +54,4 @@ def new_job(number: int, line: Line | BadLine) -> NewJob:
     """The job that a line becomes; a bad one has no request, and its reason for an error."""
     if isinstance(line, BadLine):
         return NewJob(number, _EMPTY_REQUEST, line.custom_id, line.reason, line.columns)
-    return NewJob(number, orjson.dumps(line.request).decode(), line.custom_id, columns=line.columns)
+    return NewJob(number, dumps(line.request).decode(), line.custom_id, columns=line.columns)

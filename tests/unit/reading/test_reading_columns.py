@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from db.errors import InputError
 from db.input_columns import ABSENT, InputColumn, decoded_rows
 from db.modes import Mode
 from producer.input_columns import header as header_module
@@ -182,11 +181,13 @@ def test_parquet_columns_keep_their_arrow_types() -> None:
     assert values["tags"] == [["x"], None]
 
 
-def test_unstorable_parquet_column_is_refused_by_name() -> None:
-    table = pa.table({"prompt": ["a"], "at": pa.array([10**15], pa.timestamp("ms"))})
-    pq.write_table(table, "a.parquet")
-    with pytest.raises(InputError, match=r"a\.parquet: row 1: holds a time outside the years"):
-        list(read(["a.parquet"]))
+def test_unstorable_parquet_value_makes_a_bad_row() -> None:
+    times = pa.array([10**15, 0], pa.timestamp("ms"))
+    pq.write_table(pa.table({"prompt": ["a", "b"], "at": times}), "a.parquet")
+    bad, good = read(["a.parquet"])
+    assert isinstance(bad, BadLine)
+    assert bad.message.startswith("a.parquet: row 1: holds a time outside the years")
+    assert isinstance(good, Line)
 
 
 @pytest.mark.parametrize("name", ["temprature", "topP", "frequency_penalty", "pooling", "system"])

@@ -121,15 +121,26 @@ def test_given_a_csv_with_a_header_only_when_read_then_it_is_empty(here: Path) -
 @pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.csv"])
 def test_given_a_nul_byte_when_read_then_line_and_offset_are_named(here: Path, name: str) -> None:
     Path(name).write_bytes(b'"prompt"\n"b"\n\x00\x01')
-    message = refusal(name)
-    assert message.startswith(f"{name}:3: binary data (a NUL at byte 13)")
-    assert message.endswith("give a file of text, in UTF-8")
+    *_, bad = read([name])
+    assert isinstance(bad, BadLine)
+    assert "binary data (a NUL at byte 13): give a file of text, in UTF-8" in bad.reason
+    assert ":3: " in bad.message or "(line 3)" in bad.message
+
+
+def test_binary_file_is_refused_as_a_whole(here: Path) -> None:
+    Path("a.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    assert refusal("a.txt").startswith("a.txt:3: binary data (a NUL at byte 8)")
+    Path("a.jsonl").write_bytes("hello".encode("utf-16-le"))
+    assert refusal("a.jsonl").startswith("a.jsonl:1: binary data (a NUL at byte 1)")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.csv"])
 def test_given_invalid_utf8_when_read_then_line_and_offset_are_named(here: Path, name: str) -> None:
     Path(name).write_bytes(b'\xef\xbb\xbf"prompt"\n"caf\xe9"\n')
-    assert refusal(name) == (f"{name}:2: not UTF-8 text (byte 16 is 0xe9): save the file as UTF-8")
+    *_, bad = read([name])
+    assert isinstance(bad, BadLine)
+    assert "not UTF-8 text (byte 16 is 0xe9): save the file as UTF-8" in bad.reason
+    assert ":2: " in bad.message or "(line 2)" in bad.message
 
 
 def test_given_utf16_when_read_then_saving_as_utf8_is_advised(here: Path) -> None:

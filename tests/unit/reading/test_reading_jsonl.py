@@ -141,7 +141,7 @@ def test_given_same_parameters_again_when_read_then_lines_do_not_share_them(file
         ({"prompt": "a", "temperature": "hot"}, ["parameter 'temperature'", "'hot'"]),
         ({"prompt": "a", "top_p": 2}, ["parameter 'top_p'", "not 2"]),
         ({"prompt": "a", "stop": "a\0"}, ["parameter 'stop'", "NUL", "remove it"]),
-        ({"prompt": "a", "custom_id": 7}, ["custom_id is a number", "in quotes"]),
+        ({"prompt": "a", "custom_id": True}, ["custom_id is a boolean", "text or a number"]),
         ({"prompt": "a", "custom_id": ""}, ["custom_id has 0 characters", "1 to 256"]),
         ({"prompt": "a", "custom_id": "x" * 257}, ["has 257 characters", "1 to 256"]),
         ({"prompt": "a", "custom_id": "x\0"}, ["custom_id has a NUL", "remove it"]),

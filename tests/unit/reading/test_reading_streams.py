@@ -18,6 +18,7 @@ from producer.reading.jsonl import jsonl_items
 from producer.reading.keys import NAMES
 from producer.reading.lines import Flaw
 from producer.reading.plain import text_items
+from producer.reading.records import Dialect
 from producer.reading.row_prompt import RowPrompt
 from producer.reading.streams import decompress, peek
 
@@ -44,7 +45,7 @@ def test_given_an_overlong_line_when_read_then_it_is_one_bad_line(
 def test_given_an_overlong_line_in_csv_when_read_then_the_file_is_refused() -> None:
     rules = TableRules(RowPrompt.parse("{one}", None, chat=False), NAMES[Mode.GENERATE])
     with pytest.raises(InputError, match=r"^f:2: the line is longer than 64 MiB: split or"):
-        list(csv_items(overlong(), "f", ",", rules))
+        list(csv_items(overlong(), "f", Dialect(",", "csv"), rules))
 
 
 def test_given_an_overlong_line_when_skipped_then_it_is_not_held() -> None:
@@ -62,17 +63,17 @@ def test_given_an_overlong_line_when_skipped_then_it_is_not_held() -> None:
 def test_given_any_cut_of_the_stream_when_split_then_lines_and_offsets_agree(
     sizes: tuple[int, ...],
 ) -> None:
-    content, start = b"ab\n\n123456\nlast", 0
+    content, start = b"ab\r\n\r123456\nlast", 0
     pieces: list[bytes] = []
     while start < len(content):
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(content[start : start + size])
         start += size
-    assert list(rawlines.raw_lines(iter(pieces), "f", limit=5)) == [
-        (1, 0, b"ab"),
-        (2, 3, b""),
-        (3, 4, None),
-        (4, 11, b"last"),
+    assert list(rawlines.raw_lines(iter(pieces), "f", limit=6)) == [
+        (1, 0, b"ab\r\n"),
+        (2, 4, b"\r"),
+        (3, 5, None),
+        (4, 12, b"last"),
     ]
 
 

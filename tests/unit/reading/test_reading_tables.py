@@ -74,8 +74,8 @@ def test_given_bad_records_when_read_then_records_are_numbered_after_the_header(
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        ('prompt\n"a\nb\n', ["a.csv:3: broken CSV", "every quote is closed"]),
-        ('prompt\n"a"b\n', ["a.csv:2: broken CSV", "doubled inside a cell"]),
+        ('prompt\n"a\nb\n', ["a.csv:2: broken CSV", "never closed", "--quoting none"]),
+        ('prompt\n"a\nb"c\n', ["a.csv:2: broken CSV", "doubled inside a cell"]),
         ("prompt,prompt\na,b\n", ["a.csv: the column 'prompt' is there twice", "rename one"]),
         ("text,lang\na,b\n", ["a.csv: no column 'prompt' among 'text', 'lang'", "--template"]),
         (
@@ -201,13 +201,13 @@ def test_given_cells_that_are_no_text_when_a_template_is_filled_then_they_are_na
 ) -> None:
     found = (
         of_parquet({"c": [["a"], None]}, template="{c}")
-        + of_parquet({"c": [b"a"]}, template="{c}")
+        + of_parquet({"c": [b"\xff"]}, template="{c}")
         + of_parquet({"c": [float("nan")]}, template="{c}")
     )
     assert [message.split(": ", 2)[2] for message in messages(found)] == [
         "column 'c' is a list: a template takes text and numbers",
         "column 'c' is empty: the template needs a value, fill or skip it",
-        "column 'c' is a bytes: a template takes text and numbers",
+        "column 'c' is binary data and not UTF-8 text: convert it to strings",
         "column 'c' is empty: the template needs a value, fill or skip it",
     ]
 
@@ -272,16 +272,20 @@ def test_given_a_prompt_column_of_numbers_when_read_then_its_type_is_named(here:
 def test_given_invalid_utf8_in_parquet_when_read_then_the_row_is_named(here: Path) -> None:
     offsets = pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0")
     broken = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"a\xff"))
-    with pytest.raises(InputError, match=r"a\.parquet: row 2: not UTF-8 text: write the file"):
-        of_parquet({"prompt": broken})
+    found = of_parquet({"prompt": broken})
+    assert requests(found) == [{"prompt": "a"}]
+    assert messages(found) == ["a.parquet: row 2: not UTF-8 text: write the file again as UTF-8"]
 
 
 def test_given_a_date_beyond_python_when_a_template_is_filled_then_the_row_is_named(
     here: Path,
 ) -> None:
     dates = pa.array([0, 2**30], pa.int32()).cast(pa.date32())
-    with pytest.raises(InputError, match=r"a\.parquet: row 2: a value .* column to strings"):
-        of_parquet({"d": dates}, template="{d}")
+    found = of_parquet({"d": dates}, template="{d}")
+    assert requests(found) == [{"prompt": "1970-01-01"}]
+    (message,) = messages(found)
+    assert message.startswith("a.parquet: row 2: a value can't be read")
+    assert message.endswith("convert its column to strings")
 
 
 def test_given_a_parquet_without_rows_when_read_then_it_is_empty(here: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.chat import arguments_schema
+from db.exact_json import dumps
 
 Tool = Mapping[str, Any]
 
@@ -233,7 +234,7 @@ def _head(tool: Tool, format_: Format) -> str:
 
 
 def _schema(tool: Tool) -> str:
-    return json.dumps({**arguments_schema(tool), "x-guidance": _JSON_SPACE})
+    return dumps({**arguments_schema(tool), "x-guidance": _JSON_SPACE}).decode()
 
 
 def _terminal(mark: str, token_id: Callable[[str], int | None]) -> str:
