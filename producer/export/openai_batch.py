@@ -29,6 +29,7 @@ REFUSED = frozenset(
         "not_rendered",
         "prompt_too_long",
         "unknown_adapter",
+        "unknown_token",
         "unsupported_parameter",
     }
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 from producer.reading.content import Call, Reasoning, Text, ToolResult, parts_of, stored
 from producer.reading.keys import nearest
-from producer.reading.texts import Refusal, check_size, check_text, json_text, kind, shown
+from producer.reading.texts import Faults, Refusal, check_size, check_text, json_text, kind, shown
 from producer.reading.tools import check_calls
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -51,15 +51,20 @@ def check_messages(messages: object, limit: int) -> list[dict[str, Any]]:
         raise Refusal("'messages' is empty: give at least one message")
     checked: list[dict[str, Any]] = []
     size = 0
+    faults = Faults()
     for position, message in enumerate(messages):
-        try:
-            plain = _messages(message)
-            size += sum(_size(key, value) for one in plain for key, value in one.items())
-        except Refusal as refusal:
-            raise Refusal(f"messages[{position}]{refusal.reason}") from None
+        plain, bytes_ = faults.of(_sized, message, where=f"messages[{position}]") or ([], 0)
         checked += plain
+        size += bytes_
+    faults.raise_all()
     check_size(size, limit, "the chat")
     return checked
+
+
+def _sized(message: object) -> tuple[list[dict[str, Any]], int]:
+    """The messages that `message` stands for, and the bytes of their texts."""
+    plain = _messages(message)
+    return plain, sum(_size(key, value) for one in plain for key, value in one.items())
 
 
 def _size(key: str, value: Any) -> int:

@@ -43,12 +43,15 @@ class Faults:
         self.of(check, *arguments)
         return len(self._reasons) == before
 
-    def of(self, check: Callable[..., T], *arguments: Any) -> T | None:
-        """What the check returns; None where it raises Refusal, whose reasons are kept."""
+    def of(self, check: Callable[..., T], *arguments: Any, where: str = "") -> T | None:
+        """What the check returns; None where it raises Refusal, whose reasons are collected.
+
+        `where` goes before each reason.
+        """
         try:
             return check(*arguments)
         except Refusal as refusal:
-            self._reasons += refusal.args
+            self._reasons += [where + reason for reason in refusal.args]
             return None
 
     def raise_all(self) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from producer.reading.texts import Refusal, check_size, check_text, json_text, kind, shown
+from producer.reading.texts import Faults, Refusal, check_size, check_text, json_text, kind, shown
 
 #: As OpenAI has it.
 _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -20,11 +20,10 @@ def check_tools(tools: object, limit: int) -> list[dict[str, Any]]:
     if not isinstance(tools, list | tuple) or not tools:
         what = "empty" if tools in ([], ()) else kind(tools)
         raise Refusal(f"'tools' is {what}: it must be a list of functions")
+    faults = Faults()
     for position, tool in enumerate(tools):
-        try:
-            _function(tool)
-        except Refusal as refusal:
-            raise Refusal(f"tools[{position}]{refusal.reason}") from None
+        faults.of(_function, tool, where=f"tools[{position}]")
+    faults.raise_all()
     names = [tool["function"]["name"] for tool in tools]
     for position, name in enumerate(names):
         if not _FUNCTION_NAME.fullmatch(name):

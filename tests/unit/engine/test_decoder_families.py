@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers
 
-from tests.support.collector import completed, request
-from tests.support.measured import measured, score_of
+from tests.support.collector import completed, outcomes, request
+from tests.support.measured import embedding_of, measured, score_of
 from tests.support.tiny_models import build_llama
 from tests.support.tokenizer_families import BYTE_FAMILIES, FAMILIES, Family, family_tokenizer
-from worker.engine.protocol import EngineConfig, Scored
+from worker.engine.protocol import Completed, EngineConfig, Failed, Scored
 from worker.engine.shared.prompt import Prompter
 from worker.engine.transformers.engine import TransformersEngine
 
@@ -120,3 +121,21 @@ def test_ids_of_following_text_have_no_space_before(kind: Family, text: str) -> 
     followed = prompter.detokenizer.text(ids, prompter.following_ids("miller"))
     # These two know no piece without a space before it that begins a word.
     assert followed == (f" {text}" if kind in ("wordpiece", "word-end") else text)
+
+
+def test_token_without_a_row_is_refused_alone(tmp_path: Path) -> None:
+    tokenizer = family_tokenizer("byte-level")
+    folder = build_llama(tokenizer, tmp_path / "llama")
+    tokenizer.add_tokens(["<tool>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    engine = TransformersEngine(EngineConfig(str(folder), "cpu", "float32"))
+    engine.start()
+    answers = outcomes(engine, [request("a", "Use <tool> now"), request("b", PROMPT)])
+    scores = measured(engine, [score_of("c", PROMPT, " <tool>"), embedding_of("d", "<tool>")])
+    engine.close()
+    assert isinstance(answers["b"], Completed)
+    for refused in (answers["a"], scores["c"], scores["d"]):
+        assert isinstance(refused, Failed)
+        assert (refused.code, refused.retriable) == ("unknown_token", False)
+        assert "token 512 ('<tool>')" in refused.message
+        assert "512 rows" in refused.message

@@ -104,6 +104,71 @@ def test_given_the_model_breaks_when_running_then_requests_fail_retriable_and_it
     assert texts(completed(engine, requests())) == expected
 
 
+def break_for(engine: TransformersEngine, token_id: int) -> list[int]:
+    """Let the model raise whenever it reads that token; how many passes it has begun."""
+    passes = [0]
+
+    def hook(_: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+        passes[0] += 1
+        ids = keywords.get("input_ids", arguments[0] if arguments else None)
+        if ids is not None and bool((ids == token_id).any()):
+            raise ValueError(f"token {token_id} is poison")
+
+    model_of(engine).register_forward_pre_hook(hook, with_kwargs=True)
+    return passes
+
+
+@pytest.mark.parametrize("where", ["prefill", "decode"])
+@pytest.mark.parametrize("culprits", [1, 2])
+def test_culprit_of_a_step_fails_alone(
+    engine: TransformersEngine, where: str, culprits: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"Sack {'abcdefghijklmnop'[n]} of flour" for n in range(16)]
+    wanted = {str(n): request(str(n), prompt, logprobs=1) for n, prompt in enumerate(names)}
+    answers = completed(engine, wanted.values())
+    expected = {name: one.samples[0] for name, one in answers.items()}
+    if where == "decode":
+        # A token that one of them alone generates, in the middle of its text.
+        poison = unique_token(expected, culprits)
+    else:
+        tokenizer = engine._running.prompter._tokenizer
+        poison = tokenizer("~")["input_ids"][0]
+        for name in list(wanted)[5::7][:culprits]:
+            wanted[name] = request(name, f"Sack ~ {name}", logprobs=1)
+    passes = break_for(engine, poison)
+    with caplog.at_level(logging.ERROR):
+        after = outcomes(engine, wanted.values())
+    failed = {name for name, one in after.items() if isinstance(one, Failed)}
+    assert len(failed) == culprits
+    for name in failed:
+        one = after[name]
+        assert isinstance(one, Failed)
+        assert (one.code, one.retriable) == ("engine_error", True)
+        assert f"token {poison} is poison" in one.message
+    for name, one in after.items():
+        if name not in failed:
+            assert isinstance(one, Completed)
+            assert one.samples[0].text == expected[name].text
+            assert len(one.samples[0].logprobs or ()) == one.samples[0].completion_tokens
+    assert passes[0] < 200
+    assert completed(engine, [wanted[name] for name in wanted if name not in failed])
+    assert not caplog.records  # nothing had to be rebuilt
+
+
+def unique_token(samples: dict[str, Any], texts: int) -> int:
+    """A token within so many of the texts, none of their first and last ones."""
+    within: dict[int, set[str]] = {}
+    anywhere: dict[int, set[str]] = {}
+    for name, sample in samples.items():
+        for at, one in enumerate(sample.logprobs):
+            anywhere.setdefault(one.token_id, set()).add(name)
+            if 1 <= at < len(sample.logprobs) - 1:
+                within.setdefault(one.token_id, set()).add(name)
+    return next(
+        token for token, names in within.items() if len(names) == texts and anywhere[token] == names
+    )
+
+
 def test_given_logits_that_are_nan_when_running_then_the_request_fails_for_good(
     engine: TransformersEngine,
 ) -> None:

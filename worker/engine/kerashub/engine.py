@@ -51,9 +51,9 @@ class KerasEngine(AnsweringEngine):
 
     def _load(self) -> tuple[Started, EngineInfo]:
         loaded = load(self._config, self._framework, insist=self._insist)
-        prompter = Prompter(loaded.tokenizer)
         passes = Passes(loaded.model, loaded.device)
         vocabulary = passes.vocabulary()
+        prompter = Prompter(loaded.tokenizer, readable=vocabulary)
         admission = Admission(
             prompter=prompter,
             guides=Guides(loaded.tokenizer, vocabulary, loaded.end_ids | prompter.turn_ends),

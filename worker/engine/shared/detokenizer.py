@@ -82,6 +82,11 @@ class Detokenizer:
                 before = [score.token_id]
         return tuple(named)
 
+    def name(self, token_id: int) -> str:
+        """A token as the vocabulary has it; empty where the vocabulary has none of that id."""
+        read = getattr(self._tokenizer, "convert_ids_to_tokens", None)
+        return str((read(token_id) if read is not None else None) or "")
+
     def _decode(self, token_ids: Sequence[int]) -> str:
         if self._shown.isdisjoint(token_ids):
             return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
@@ -130,7 +135,7 @@ class Detokenizer:
         """The bytes of a token of a vocabulary that has parts of characters; None: it has none."""
         if token_id in self._byte_ids:
             return bytes([self._byte_ids[token_id]])
-        token = self._token(token_id)
+        token = self.name(token_id)
         alphabet = _byte_of_letter()
         if token and all(letter in alphabet for letter in token):
             return bytes(alphabet[letter] for letter in token)
@@ -140,11 +145,6 @@ class Detokenizer:
         """Whether it begins with a byte that no character begins with."""
         data = self._bytes(token_id)
         return data is not None and data[0] & 0xC0 == 0x80
-
-    def _token(self, token_id: int) -> str:
-        """As the vocabulary has it; empty where the vocabulary has none of that id."""
-        read = getattr(self._tokenizer, "convert_ids_to_tokens", None)
-        return str((read(token_id) if read is not None else None) or "")
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:

@@ -46,7 +46,9 @@ class Guide:
         Where the structure has it already, it stays the structure's.
         """
         allowed = self.allowed
-        if allowed is None or allowed[token_id // 32] & _bit(token_id):
+        if allowed is None or token_id // 32 >= len(allowed):
+            return
+        if allowed[token_id // 32] & _bit(token_id):
             return
         allowed[token_id // 32] |= _bit(token_id)
         self.thinks_with = token_id
@@ -115,6 +117,8 @@ def all_but(token_ids: frozenset[int], vocabulary: int) -> NDArray[np.int32]:
     """All tokens but these, as a guide says what is allowed: `[vocabulary / 32]` int32."""
     bits = np.full(-(-vocabulary // 32), -1, dtype=np.int32)
     for token_id in token_ids:
+        if token_id >= vocabulary:  # of the tokenizer alone
+            continue
         bits[token_id // 32] &= ~_bit(token_id)
     bits.flags.writeable = False
     return bits

@@ -43,10 +43,14 @@ class Prompt:
 class Prompter:
     """Tokenises prompts and renders chats, as transformers' text-generation pipeline does."""
 
-    def __init__(self, tokenizer: Any, *, joined: bool = True) -> None:
-        """`joined`: the text goes on from the prompt; an encoder-decoder's begins a new one."""
+    def __init__(self, tokenizer: Any, *, joined: bool = True, readable: int | None = None) -> None:
+        """`joined`: the text goes on from the prompt; an encoder-decoder's begins a new one.
+
+        `readable`: token ids that the model can read, all below it; None: any.
+        """
         self._tokenizer = tokenizer
         self._joined = joined
+        self._readable = readable
         self.detokenizer = Detokenizer(tokenizer)
         # A fast tokenizer must not be reconfigured by one thread while another encodes.
         self._lock = Lock()
@@ -63,7 +67,8 @@ class Prompter:
         )
 
     def prompt(self, request: Request | ScoreRequest | EmbedRequest) -> Prompt | Failed:
-        """Failed for a chat without a template, a template's own error, or an empty prompt."""
+        """Failed for a chat without a template, a template's own error, an empty prompt, or a
+        token that the model can't read."""
         prompt: Prompt | Failed
         if not isinstance(request, EmbedRequest) and request.messages is not None:
             prompt = self._chat(request)
@@ -71,9 +76,10 @@ class Prompter:
             prompt = self._plain(request)
         if isinstance(prompt, Prompt) and not prompt.token_ids:
             return Failed("empty_prompt", "the prompt has no tokens: write at least one word")
-        if isinstance(prompt, Prompt):
-            return replace(prompt, context=self._context(prompt.token_ids))
-        return prompt
+        if isinstance(prompt, Failed):
+            return prompt
+        context = self._context(prompt.token_ids)
+        return self._unreadable(prompt.token_ids) or replace(prompt, context=context)
 
     def completion(self, prompt: Prompt, text: str, *, joined: bool) -> list[int] | Failed:
         """The tokens of a given completion.
@@ -82,14 +88,10 @@ class Prompter:
         tokens, as in the middle of a word, and where it is not joined: of the completion alone.
         """
         try:
-            if joined:
-                whole = self._ids(prompt.text + text, special=prompt.special)
-                length = len(prompt.token_ids)
-                if whole[:length] == prompt.token_ids and len(whole) > length:
-                    return whole[length:]
-            return self.following_ids(text) if joined else self._ids(text, special=False)
+            ids = self._completion_ids(prompt, text, joined=joined)
         except _UNREADABLE as error:
             return Failed("bad_prompt", f"the tokenizer can't read the completion: {_line(error)}")
+        return self._unreadable(ids) or ids
 
     def message(
         self,
@@ -133,6 +135,29 @@ class Prompter:
         rest = whole[len(before) :]
         joined = whole[: len(before)] == before and self.detokenizer.text(rest, before) == text
         return rest if joined else alone
+
+    def _completion_ids(self, prompt: Prompt, text: str, *, joined: bool) -> list[int]:
+        if not joined:
+            return self._ids(text, special=False)
+        whole = self._ids(prompt.text + text, special=prompt.special)
+        length = len(prompt.token_ids)
+        if whole[:length] == prompt.token_ids and len(whole) > length:
+            return whole[length:]
+        return self.following_ids(text)
+
+    def _unreadable(self, token_ids: Sequence[int]) -> Failed | None:
+        """Why the model can't read one of the tokens; None: it can."""
+        rows = self._readable
+        if rows is None or not token_ids or 0 <= min(token_ids) <= max(token_ids) < rows:
+            return None
+        token_id = next(one for one in token_ids if not 0 <= one < rows)
+        name = self.detokenizer.name(token_id)
+        named = f" ({name!r})" if name else ""
+        return Failed(
+            "unknown_token",
+            f"token {token_id}{named} of the text is none of the model's, whose embedding has "
+            f"{rows} rows: leave it out, or load a checkpoint that was resized for its tokenizer",
+        )
 
     def _context(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         return self.detokenizer.context(prompt_ids) if self._joined else ()

@@ -103,6 +103,7 @@ class ContinuousBackend:
     def cancel(self, continuations: Iterable[Continuation]) -> None:
         with self._lock:
             for continuation in continuations:
+                continuation.cancelled = True
                 dropped = self._running.pop(continuation.id, None)
                 if dropped is not None and self._manager is not None:
                     self._manager.cancel_request(continuation.id)
@@ -173,7 +174,7 @@ class ContinuousBackend:
             if isinstance(event, paged.LoopFailed):
                 self._recover(event)
             else:
-                failure = None if event.error is None else _failed(event.error)
+                failure = None if event.error is None else _failed_alone(event.error)
                 self._end([event.continuation], failure)
 
     def _end(self, continuations: Iterable[Continuation], failure: Failed | None) -> None:
@@ -263,6 +264,10 @@ def _lost(model: str, reason: str) -> str:
 
 def _failed(reason: str) -> Failed:
     return Failed("engine_error", f"the engine broke while generating: {reason}", retriable=True)
+
+
+def _failed_alone(reason: str) -> Failed:
+    return Failed("engine_error", f"the model failed on this request: {reason}", retriable=True)
 
 
 def _out_of_memory(reason: str) -> Failed:

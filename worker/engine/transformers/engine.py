@@ -75,7 +75,9 @@ class TransformersEngine(AnsweringEngine):
         self._team.close()
 
     def _serve(self, loaded: LoadedModel) -> tuple[Started, EngineInfo]:
-        prompter = Prompter(loaded.tokenizer, joined=not loaded.encoder_decoder)
+        prompter = Prompter(
+            loaded.tokenizer, joined=not loaded.encoder_decoder, readable=loaded.readable
+        )
         measurer = Measurer(loaded, self._config, prompter)
         backend = self._backend(loaded)
         vocabulary = loaded.vocabulary

@@ -106,6 +106,14 @@ class LoadedModel:
         return dtype if self.quantization is None else f"{dtype}, {self.quantization}"
 
     @property
+    def readable(self) -> int:
+        """Tokens that the model reads: the rows of its embedding, the whole one's of a shard."""
+        if self.team.size > 1:
+            return int(self.model.config.get_text_config().vocab_size)
+        embedding = self.model.get_input_embeddings()
+        return int(getattr(embedding, "num_embeddings", None) or embedding.weight.shape[0])
+
+    @property
     def vocabulary(self) -> int:
         """Tokens that the model gives logits of."""
         head = self.model.get_output_embeddings()

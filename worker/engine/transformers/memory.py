@@ -157,8 +157,19 @@ def available_on(device: torch.device) -> int:
     return int(free + kept)
 
 
+#: What PyTorch says once nothing can be computed on a device any more.
+_LOST_DEVICE = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error says that memory ran out, on the host or on the device."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def is_of_a_request(error: BaseException) -> bool:
+    """Whether the error may be of what was computed: no memory ran out, and no device is lost."""
+    if is_out_of_memory(error) or type(error).__name__ == "AcceleratorError":
+        return False
+    return not any(sign in str(error) for sign in _LOST_DEVICE)

@@ -13,11 +13,12 @@ request) comes in by three seams:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from queue import Queue
+from queue import Empty, Queue
 from typing import Any
 
 import torch
@@ -41,8 +42,9 @@ from worker.engine.shared.continuation import Continuation, look_ahead
 from worker.engine.transformers import attention, paged_attention, sampler
 from worker.engine.transformers.adapters.lora import Adapters
 from worker.engine.transformers.adapters.sharing import share_apart
+from worker.engine.transformers.isolation import Isolation
 from worker.engine.transformers.logprobs import record_logprobs
-from worker.engine.transformers.memory import KvShape, Limits, is_out_of_memory
+from worker.engine.transformers.memory import KvShape, Limits, is_of_a_request, is_out_of_memory
 from worker.engine.transformers.parallel.team import Alone
 from worker.engine.transformers.projections import Projections
 from worker.engine.transformers.runner import GraphRunner, Runner, TableInputs
@@ -64,6 +66,8 @@ _SEAMS: tuple[tuple[Any, str], ...] = (
     (pages.PagedAttentionCache, "mark_complete_blocks"),
     (continuous_api.ContinuousBatchingManager, "_create_batch_processor"),
     (continuous_api.ContinuousBatchingManager, "_generation_step"),
+    (continuous_api.ContinuousBatchingManager, "_generation_loop_body"),
+    (continuous_api.ContinuousBatchProcessor, "reset"),
     (continuous_api.ContinuousBatchingManager, "_handle_critical_error"),
     (continuous_api.ContinuousBatchingManager, "_run_generation_loop"),
 )
@@ -139,6 +143,8 @@ class PagedSequence(requests.RequestState):
     """A continuation as the manager sees it."""
 
     def __init__(self, continuation: Continuation) -> None:
+        # A step that broke may have scored a token that it then did not give.
+        del continuation.scores[len(continuation.token_ids) :]
         super().__init__(
             request_id=continuation.id,
             initial_tokens=[*continuation.prompt_ids, *continuation.token_ids],
@@ -197,6 +203,9 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         if self._tabled:  # transformers lists pages for flash attention's kernels only
             self.continuous_batching_config.max_blocks_per_request = limits.longest_in_pages
         self._progress = progress
+        #: While it is looked for who broke a step; `_adding` is held to change it.
+        self._isolation: Isolation | None = None
+        self._adding = threading.Lock()
         self._turns = turns
         self.output_router.output_queue = events
         with torch.no_grad():
@@ -227,7 +236,11 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         self._generation_thread.start()
 
     def add(self, continuation: Continuation) -> None:
-        self.input_queue.put(PagedSequence(continuation))
+        with self._adding:
+            if self._isolation is not None:
+                self._isolation.hold(continuation)
+                return
+            self.input_queue.put(PagedSequence(continuation))
         self._wake_up_loop.set()
 
     def shut_down(self) -> None:
@@ -279,6 +292,61 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         with self._turns.take():
             super()._generation_step()
 
+    def _generation_loop_body(self, batch_processor: Any, bootstrapping: bool) -> bool:
+        try:
+            goes_on = bool(super()._generation_loop_body(batch_processor, bootstrapping))
+        except Exception as error:
+            batch = [one.state for one in batch_processor.inputs_and_outputs.requests_in_batch]
+            if self._team.size > 1 or not batch or not is_of_a_request(error):
+                raise
+            self._isolate(batch, error, batch_processor)
+            return True
+        if self._isolation is not None and self._isolation.has_passed():
+            batch_processor.reset()
+            self._isolation.succeed()
+            self._run_next_group(self._isolation)
+        return goes_on
+
+    def _isolate(
+        self, batch: Sequence[PagedSequence], error: Exception, batch_processor: Any
+    ) -> None:
+        """Find out who of a batch broke its step; who does so alone is answered with the error."""
+        reason = error_line(error)
+        _log.debug("a step failed", exc_info=error, extra={"action": "step_failed"})
+        isolation = self._isolation
+        if isolation is None:
+            isolation = self._begin_isolation(batch, batch_processor)
+            _log.warning(
+                "a step of %d requests broke, who broke it is looked for: %s",
+                len(batch),
+                reason,
+                extra={"action": "engine_isolate"},
+            )
+        batch_processor.reset()
+        for culprit in isolation.fail():
+            failed = PagedSequence(culprit)
+            self.output_router.fail_and_deliver(failed, RuntimeError(reason))
+        self._run_next_group(isolation)
+
+    def _begin_isolation(self, batch: Sequence[PagedSequence], batch_processor: Any) -> Isolation:
+        scheduler = batch_processor.scheduler
+        suspects = [sequence.continuation for sequence in batch]
+        others = [*scheduler.active_requests.values(), *scheduler.waiting_requests.values()]
+        held = [one.continuation for one in others if one.continuation not in suspects]
+        with self._adding:
+            held += [one.continuation for one in _drained(self.input_queue)]
+            self._isolation = Isolation(suspects, held)
+        return self._isolation
+
+    def _run_next_group(self, isolation: Isolation) -> None:
+        group = isolation.next_group()
+        with self._adding:
+            if not group:
+                self._isolation = None
+                group = isolation.released()
+            for continuation in group:
+                self.input_queue.put(PagedSequence(continuation))
+
     def _handle_critical_error(self, error: Exception, batch_processor: Any) -> None:
         """Tell the back-end instead of failing every request.
 
@@ -289,17 +357,30 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         batch = batch_processor.inputs_and_outputs.requests_in_batch if batch_processor else []
         self.output_router.output_queue.put(
             LoopFailed(
-                reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                reason=error_line(error),
                 out_of_memory=is_out_of_memory(error),
                 in_batch=frozenset(request.state.request_id for request in batch),
             )
         )
 
 
+def error_line(error: Exception) -> str:
+    """What was raised, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def capturable(model: Any) -> bool:
     """Whether its forward pass can be a CUDA graph: of packed weights, if transformers says so."""
     quantizer = getattr(model, "hf_quantizer", None)
     return quantizer is None or bool(quantizer.is_compileable)
+
+
+def _drained(sequences: Queue[Any]) -> list[Any]:
+    drained = []
+    with contextlib.suppress(Empty):
+        while True:
+            drained.append(sequences.get_nowait())
+    return drained
 
 
 def _config(limits: Limits, device: str, *, tabled: bool, graphs: bool) -> ContinuousBatchingConfig:

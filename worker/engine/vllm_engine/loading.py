@@ -119,7 +119,8 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
         raise ModelLoadError(_why(config, error)) from error
     # Not vLLM's own, which its loop uses while we encode on other threads.
     tokenizer = load_tokenizer(config)
-    prompter, vocabulary = Prompter(tokenizer), model.get_vocab_size()
+    vocabulary = model.get_vocab_size()
+    prompter = Prompter(tokenizer, readable=vocabulary)
     return Plan(
         config=config,
         make=make,
