@@ -104,7 +104,7 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
-	$(PIP_INSTALL) -e '.[worker,embedded,gguf,quantized,pandas,parity,dev]'
+	$(PIP_INSTALL) -e '.[worker,embedded,gguf,quantized,pandas,polars,parity,dev]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev $(VENV)/.demo

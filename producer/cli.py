@@ -77,9 +77,15 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C ends it with the exit code that shells expect."""
+        """Run the command; Ctrl-C ends it with the exit code that shells expect.
+
+        A reader that leaves early, as `| head` does, is no failure.
+        """
+        from producer.pipes import reader_may_leave
+
         try:
-            return super().invoke(ctx)
+            with reader_may_leave():
+                return super().invoke(ctx)
         except KeyboardInterrupt as error:
             click.echo("promptmill: interrupted", err=True)
             ctx.exit(getattr(error, "exit_code", 128 + signal.SIGINT))
@@ -91,7 +97,6 @@ class LazyGroup(click.Group):
         from db.errors import PromptmillError
 
         try:
-            # Click ends quietly where a reader closes the pipe early (`| head`).
             return super().main(*args, **kwargs)
         except Exception as error:
             if self.debug:
@@ -105,10 +110,11 @@ class LazyGroup(click.Group):
 
 def _translated(error: Exception) -> PromptmillError:
     from db.errors import OutputError, PromptmillError
+    from producer.pipes import silence_stdout
 
     if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
         # What is still in its buffer must not fail once more at the very end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        silence_stdout()
         return OutputError(f"standard output takes no more: {error.strerror}")
     what = " ".join(f"{type(error).__name__}: {error}".split())
     return PromptmillError(

@@ -31,6 +31,7 @@ from db.queries import failures, retries, steering
 from db.queries import jobs as job_queries
 from db.queries import workers as worker_queries
 from db.queries.deletion import delete_batch
+from db.queries.results import Only
 from db.queries.results import Order as ResultOrder
 from db.records import Batch, FailureGroup, Job, ServedModel, Worker
 from db.sampling import normalise
@@ -247,15 +248,19 @@ class Client:
         id: str,  # noqa: A002 - what users call it
         *,
         order: ResultOrder = "input",
-        failed_only: bool = False,
+        only: Only | None = None,
         with_request: bool = False,
     ) -> Results:
-        """The finished jobs of a batch, also while it runs. Raises UsageError for a bad order."""
+        """The finished jobs of a batch, also while it runs.
+
+        `only`: `succeeded`, `failed` or `truncated`. Raises UsageError for any other, and for a
+        bad order.
+        """
         return Results(
             self.database,
             self.batch(id),
             order=order,
-            failed_only=failed_only,
+            only=only,
             with_request=with_request,
         )
 

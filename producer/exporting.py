@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from db.errors import UsageError
 from db.modes import Mode, as_mode
+from db.queries.results import Only
 from db.records import Batch
 from db.throughput import for_throughput
-from producer.display import for_people
+from producer.display import for_people, note
 from producer.export import check_mode, check_target, format_of, is_stdout, write_pages
+from producer.export.formats import ExportFormat
+from producer.export.layout import RecordOptions, check_names, layout_of
 from producer.progress import counting
 
 if TYPE_CHECKING:
@@ -18,12 +23,23 @@ if TYPE_CHECKING:
     from producer.client import Client
 
 
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What users ask of an export."""
+
+    records: RecordOptions = field(default_factory=RecordOptions)
+    only: Only | None = None
+    as_finished: bool = False
+    raw: bool = False
+
+
 def check_output(
     output: str | None,
     given_format: str | None,
     *,
     option: str = "--format",
     mode: str = Mode.GENERATE,
+    records: RecordOptions | None = None,
 ) -> None:
     """Raise UsageError or OutputError now for what would fail after hours of work.
 
@@ -31,7 +47,49 @@ def check_output(
     """
     # A folder has no format either, and that it is one says more.
     check_target(output)
-    check_mode(as_mode(mode), format_of(output, given_format, option=option))
+    chosen = format_of(output, given_format, option=option)
+    check_mode(as_mode(mode), chosen)
+    check_records(records or RecordOptions(), chosen, as_mode(mode))
+
+
+def check_records(records: RecordOptions, chosen: ExportFormat, mode: Mode) -> None:
+    """Raise UsageError where the format or the mode has no place for what is asked."""
+    if records.expand and mode is not Mode.GENERATE:
+        raise UsageError(f"--expand is for generated JSON, and this batch is of mode {mode}")
+    own = {
+        "--provenance": records.provenance,
+        "--output-column": bool(records.names),
+        "--expand": records.expand,
+        "--columns": bool(records.input_columns),
+    }
+    if chosen == "openai":
+        for name, is_given in own.items():
+            if is_given:
+                raise UsageError(
+                    f"format openai has the fields of OpenAI's alone: leave out {name}"
+                )
+        return
+    check_names(records, documents=chosen == "jsonl")
+
+
+def check_layout(
+    client: Client,
+    batch: Batch,
+    output: str | None,
+    given_format: str | None,
+    options: ExportOptions,
+    *,
+    new: bool,
+) -> None:
+    """Raise UsageError for names that clash with the input's; a `new` batch is deleted then."""
+    chosen = format_of(output, given_format)
+    try:
+        layout_of(batch, options.records, documents=chosen == "jsonl")
+    except UsageError:
+        if new and client.batch(batch.id).started_at is None:
+            client.cancel(batch.id)
+            client.delete(batch.id)
+        raise
 
 
 def export(
@@ -40,28 +98,45 @@ def export(
     *,
     output: str | None,
     given_format: str | None,
-    as_finished: bool = False,
-    failed_only: bool = False,
-    with_prompt: bool = False,
-    raw: bool = False,
+    options: ExportOptions | None = None,
 ) -> int:
-    """Write what the batch has finished so far; the records written. Raises OutputError."""
+    """Write what the batch has finished so far; the records written. Raises OutputError.
+
+    Says on standard error what users must know of the columns.
+    """
+    options = options or ExportOptions()
     check_target(output)
     chosen = format_of(output, given_format)
     check_mode(batch.mode, chosen)
+    check_records(options.records, chosen, batch.mode)
     results = client.results(
         batch.id,
-        order="finished" if as_finished else "input",
-        failed_only=failed_only,
+        order="finished" if options.as_finished else "input",
+        only=options.only,
         # An OpenAI line says whether it answers a chat: that is in the request.
-        with_request=with_prompt or chosen == "openai",
+        with_request=options.records.with_prompt or chosen == "openai",
     )
     # A counter would run through the records where both go to one terminal.
     quiet = is_stdout(output) and for_people()
     with counting("writing", quiet=quiet) as on_progress, for_throughput():
-        pages = _counted(results.pages(), on_progress)
-        beside = client.database.dialect == "sqlite"
-        return write_pages(pages, output, format=chosen, batch=batch, raw=raw, beside=beside)
+        expansion = results.expansion() if options.records.expand else None
+        with results.snapshot() as found:
+            layout = layout_of(
+                found.batch, options.records, documents=chosen == "jsonl", expansion=expansion
+            )
+            written = write_pages(
+                _counted(found.pages, on_progress),
+                output,
+                format=chosen,
+                layout=layout,
+                batch=found.batch,
+                raw=options.raw,
+                beside=client.database.dialect == "sqlite",
+                in_order=not options.as_finished,
+            )
+    for remark in (*layout.remarks(), *(expansion.remarks() if expansion else ())):
+        note(remark)
+    return written
 
 
 def _counted(pages: Iterator[Page], tell: Callable[[int], None]) -> Iterator[Page]:

@@ -1,24 +1,25 @@
-"""Results as Python values: an iterator of typed records."""
+"""Results as Python values: an iterator of typed records, or a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypedDict, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, get_args
 
 from db.database import Database
 from db.errors import UsageError
+from db.modes import Mode
 from db.pages import Page
-from db.queries.results import Order, pages, stream
+from db.queries import results as queries
+from db.queries.results import Only, Order, Selection, Snapshot
 from db.records import Batch, Result
+from producer.export.answer_fields import Expansion, data_fields, schema_fields
+from producer.export.layout import Layout, RecordOptions, layout_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class _Wanted(TypedDict):
-    order: Order
-    failed_only: bool
-    with_request: bool
+    import polars as pl
+    import pyarrow as pa
 
 
 class Results:
@@ -32,33 +33,111 @@ class Results:
         database: Database,
         batch: Batch,
         *,
-        order: Order,
-        failed_only: bool,
-        with_request: bool,
+        order: Order = "input",
+        only: Only | None = None,
+        with_request: bool = False,
     ) -> None:
-        if order not in get_args(Order):
-            raise UsageError(f"order is '{order}': it is one of {', '.join(get_args(Order))}")
+        for name, value, known in (("order", order, Order), ("only", only, Only)):
+            if value is not None and value not in get_args(known):
+                raise UsageError(f"{name} is '{value}': it is one of {', '.join(get_args(known))}")
         self.batch = batch
         self._database = database
-        self._wanted: _Wanted = {
-            "order": order, "failed_only": failed_only, "with_request": with_request
-        }  # fmt: skip
+        self._selection = Selection(order, only, with_request)
 
     def __iter__(self) -> Iterator[Result]:
-        return stream(self._database, self.batch, **self._wanted)
+        for page in self.pages():
+            yield from page
 
     def pages(self) -> Iterator[Page]:
         """The same, many at once."""
-        return pages(self._database, self.batch, **self._wanted)
+        with self.snapshot() as found:
+            yield from found.pages
 
-    def to_pandas(self) -> pd.DataFrame:
-        """All of them in memory, a row a sample. Needs pandas (`promptmill[pandas]`)."""
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """The same, with the batch as it is at that moment."""
+        return queries.snapshot(self._database, self.batch, self._selection)
+
+    def expansion(self) -> Expansion:
+        """The fields of JSON answers, of the batch's schema or else of a look at all answers."""
+        if self.batch.mode is not Mode.GENERATE:
+            raise UsageError(
+                f"expand is for generated JSON; this batch is of mode {self.batch.mode}"
+            )
+        return Expansion(schema_fields(self.batch) or data_fields(self.pages()))
+
+    def to_arrow(
+        self,
+        *,
+        provenance: bool = False,
+        input_columns: Sequence[str] | None = None,
+        names: Mapping[str, str] | None = None,
+        expand: bool = False,
+    ) -> pa.Table:
+        """All of them in memory, a row a sample, the input's columns first.
+
+        `provenance`: with what made each. `input_columns`: which of the input's; None: all of them.
+        `names`: other names for columns of ours. `expand`: fields of JSON answers become columns.
+        The request's columns come with `with_request`.
+        """
+        return self._table(RecordOptions(
+            provenance=provenance,
+            with_prompt=self._selection.with_request,
+            input_columns=input_columns,
+            names=names or {},
+            expand=expand,
+        ))[0]  # fmt: skip
+
+    def to_pandas(
+        self,
+        *,
+        provenance: bool = False,
+        input_columns: Sequence[str] | None = None,
+        names: Mapping[str, str] | None = None,
+        expand: bool = False,
+    ) -> pd.DataFrame:
+        """`to_arrow` as a data frame whose integers stay exact, beside missing ones too.
+
+        Needs pandas (`promptmill[pandas]`).
+        """
         try:
-            import pandas as pd
+            from producer.data_frames import pandas_frame
         except ImportError as error:
             raise UsageError("pandas is not installed: pip install 'promptmill[pandas]'") from error
-        found = list(self)
-        frame = pd.DataFrame([result._asdict() for result in found], columns=Result._fields)
-        # Beside a missing one pandas would take them for floats, which lose their last digits.
-        frame["seed"] = pd.array([result.seed for result in found], dtype="Int64")
+        return pandas_frame(
+            self.to_arrow(
+                provenance=provenance, input_columns=input_columns, names=names, expand=expand
+            )
+        )
+
+    def to_polars(
+        self,
+        *,
+        provenance: bool = False,
+        input_columns: Sequence[str] | None = None,
+        names: Mapping[str, str] | None = None,
+        expand: bool = False,
+    ) -> pl.DataFrame:
+        """`to_arrow` as a data frame of polars. Needs polars (`promptmill[polars]`)."""
+        try:
+            import polars as pl
+        except ImportError as error:
+            raise UsageError("polars is not installed: pip install 'promptmill[polars]'") from error
+        frame = pl.from_arrow(
+            self.to_arrow(
+                provenance=provenance, input_columns=input_columns, names=names, expand=expand
+            )
+        )
+        assert isinstance(frame, pl.DataFrame)  # of a table, that is  # noqa: S101
         return frame
+
+    def _table(self, options: RecordOptions) -> tuple[pa.Table, Layout]:
+        import pyarrow as pa
+
+        from producer.export.arrow_table import record_batches, schema_of
+
+        expansion = self.expansion() if options.expand else None
+        with self.snapshot() as found:
+            layout = layout_of(found.batch, options, documents=False, expansion=expansion)
+            return pa.Table.from_batches(
+                record_batches(found.pages, layout), schema=schema_of(layout)
+            ), layout

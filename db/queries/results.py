@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, literal_column, select
 
 from db.database import Database, allow_silence
 from db.exact_json import dumps
 from db.modes import Mode
-from db.pages import WORKER, Maker, Page, StoredPage
+from db.pages import Maker, Page, StoredPage
+from db.queries import batches as batch_queries
 from db.recipe import Recipes
 from db.records import Batch, Result
+from db.sample_counts import TRUNCATED
 from db.schema import jobs, results, workers
 from db.states import JOB_TERMINAL, JobState
 
 Order = Literal["finished", "input"]
+
+#: Which records; None: all of them.
+Only = Literal["succeeded", "failed", "truncated"]
 
 _Rows = list[tuple[Any, ...]]
 
@@ -45,19 +51,38 @@ _FETCH = 2_000
 _PAGE = 250
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which results, with what, in which order."""
+
+    order: Order = "input"
+    only: Only | None = None
+    with_request: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Results of one moment."""
+
+    #: As it is then: its counters cover the pages.
+    batch: Batch
+    #: To be read once.
+    pages: Iterator[Page]
+
+
 def stream(
     database: Database,
     batch: Batch,
     *,
     order: Order = "input",
-    failed_only: bool = False,
+    only: Only | None = None,
     with_request: bool = False,
 ) -> Iterator[Result]:
     """Every finished job of the batch, a record a sample; failed ones with their error.
 
     One consistent snapshot: what finishes meanwhile is not in it.
     """
-    found = pages(database, batch, order=order, failed_only=failed_only, with_request=with_request)
+    found = pages(database, batch, order=order, only=only, with_request=with_request)
     # So that a reader who leaves early ends the transaction.
     with closing(found):
         for page in found:
@@ -69,29 +94,43 @@ def pages(
     batch: Batch,
     *,
     order: Order = "input",
-    failed_only: bool = False,
+    only: Only | None = None,
     with_request: bool = False,
 ) -> Generator[Page]:
     """The same in columns, for those who take many records at once."""
-    overrides = _OVERRIDES[database.dialect]
-    query = _query(batch, overrides, failed_only=failed_only, with_request=with_request)
-    if order == "input":
-        query = query.order_by(jobs.c.line, results.c.sample)
-    else:
-        query = query.order_by(jobs.c.finished_at, jobs.c.line, results.c.sample)
+    with snapshot(database, batch, Selection(order, only, with_request)) as found:
+        yield from found.pages
+
+
+@contextmanager
+def snapshot(database: Database, batch: Batch, selection: Selection) -> Iterator[Snapshot]:
+    """The same, with the batch as it is at that moment."""
+    fields, query = _query(batch, _OVERRIDES[database.dialect], selection)
     with database.read() as connection, connection.begin():
         allow_silence(connection)
         with closing(_cursor(connection, query)) as cursor:
-            # Later than the snapshot of the rows, so that it has every worker that they name.
+            # Later than the snapshot of the rows, so that both have all that these name.
+            fresh = batch_queries.get(connection, batch.id)
             makers = _makers(connection)
-            recipes = Recipes(batch.id, dumps(dict(batch.params)), batch.mode)
-            fetch = partial(cursor.fetchmany, _FETCH)
-            for rows in _fetched(connection, fetch):
-                for start in range(0, len(rows), _PAGE):
-                    some = rows[start : start + _PAGE]
-                    # Of all workers that there ever were, these few travel with the page.
-                    its = {key: makers[key] for key in {row[WORKER] for row in some}}
-                    yield StoredPage(batch.id, batch.model, its, recipes, some, batch.input_columns)
+            with closing(_pages(connection, cursor, fresh, fields, makers)) as found:
+                yield Snapshot(fresh, found)
+
+
+def _pages(
+    connection: Connection,
+    cursor: Any,
+    batch: Batch,
+    fields: tuple[str, ...],
+    makers: dict[int | None, Maker],
+) -> Generator[Page]:
+    recipes = Recipes(batch.id, dumps(dict(batch.params)), batch.mode)
+    worker = fields.index("worker_id")
+    for rows in _fetched(connection, partial(cursor.fetchmany, _FETCH)):
+        for start in range(0, len(rows), _PAGE):
+            some = rows[start : start + _PAGE]
+            # Of all workers that there ever were, these few travel with the page.
+            its = {key: makers[key] for key in {row[worker] for row in some}}
+            yield StoredPage(batch.id, batch.model, its, recipes, fields, some, batch.input_columns)
 
 
 def _cursor(connection: Connection, query: Select[Any]) -> Any:
@@ -118,29 +157,44 @@ def _ahead(fetch: Callable[[], _Rows]) -> Iterator[_Rows]:
             yield rows
 
 
-def _query(batch: Batch, overrides: str, *, failed_only: bool, with_request: bool) -> Select[Any]:
-    columns: list[Any] = [
+def _query(
+    batch: Batch, overrides: str, selection: Selection
+) -> tuple[tuple[str, ...], Select[Any]]:
+    """The names of a row's values, and the rows."""
+    columns: list[ColumnElement[Any]] = [
         jobs.c.line, jobs.c.custom_id, jobs.c.state, results.c.sample, results.c.text,
         results.c.finish_reason, jobs.c.prompt_tokens, results.c.completion_tokens,
-        results.c.logprobs, jobs.c.worker_id, literal_column(overrides), jobs.c.attempts,
-        jobs.c.started_at, jobs.c.finished_at, jobs.c.error_code, jobs.c.error_message,
+        results.c.logprobs, jobs.c.worker_id, literal_column(overrides).label("overrides"),
+        jobs.c.attempts, jobs.c.started_at, jobs.c.finished_at, jobs.c.error_code,
+        jobs.c.error_message, *_OWN[batch.mode],
     ]  # fmt: skip
-    columns += _OWN[batch.mode]
-    if with_request:
+    if selection.with_request:
         columns.append(jobs.c.request)
     if batch.input_columns:
         columns.append(jobs.c.columns)
-    states = [JobState.FAILED] if failed_only else sorted(JOB_TERMINAL)
     joined = jobs.join(
         results,
         (results.c.batch_id == jobs.c.batch_id) & (results.c.line == jobs.c.line),
         isouter=True,
     )
-    return (
+    states = sorted(JOB_TERMINAL) if selection.only is None else _STATES[selection.only]
+    query = (
         select(*columns)
         .select_from(joined)
         .where(jobs.c.batch_id == batch.key, jobs.c.state.in_(states))
     )
+    if selection.only == "truncated":
+        query = query.where(results.c.finish_reason == TRUNCATED)
+    by_line = (jobs.c.line, results.c.sample)
+    order = by_line if selection.order == "input" else (jobs.c.finished_at, *by_line)
+    return tuple(column.key or "" for column in columns), query.order_by(*order)
+
+
+_STATES: dict[Only, list[JobState]] = {
+    "succeeded": [JobState.SUCCEEDED],
+    "failed": [JobState.FAILED],
+    "truncated": [JobState.SUCCEEDED],
+}
 
 
 def _makers(connection: Connection) -> dict[int | None, Maker]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from producer.commands.options import FILE, batch_argument, json_option
+from producer.commands.output_options import output_options
+
+if TYPE_CHECKING:
+    from db.queries.results import Only
 
 
 @click.command("results")
@@ -16,45 +22,94 @@ from producer.commands.options import FILE, batch_argument, json_option
     type=click.Choice(["jsonl", "csv", "parquet", "openai"]),
     help="Default: what the file's name says, else jsonl.",
 )
+@click.option("--succeeded", is_flag=True, help="Only jobs that succeeded.")
 @click.option("--failed", is_flag=True, help="Only jobs that failed.")
+@click.option("--truncated", is_flag=True, help="Only texts that were cut at a limit.")
 @click.option("--as-finished", is_flag=True, help="In the order of finishing, not of the input.")
 @click.option("--with-prompt", is_flag=True, help="With each job's prompt or messages.")
-@click.option("--raw", is_flag=True, help="CSV cells as they are, formulas too.")
+@click.option("--columns", metavar="A,B", help="Of the input's columns only these, in this order.")
+@output_options
 @json_option
 def command(
     batch: str,
     output: str | None,
     format: str | None,  # noqa: A002 - click names it after the option
+    succeeded: bool,
     failed: bool,
+    truncated: bool,
     as_finished: bool,
     with_prompt: bool,
+    columns: str | None,
+    provenance: bool,
+    no_input_columns: bool,
+    output_columns: tuple[tuple[str, str], ...],
+    expand: bool,
     raw: bool,
     as_json: bool,
 ) -> None:
     """Write what BATCH has finished so far: a record a sample, failed jobs with their error.
 
-    To standard output, or to FILE; with --json, FILE's name and count are printed as JSON.
+    A record has the input's columns, then ours. To standard output, or to FILE; what made the
+    records goes to FILE.meta.json, or into a Parquet file's metadata. With --json, FILE's name
+    and count are printed as JSON.
 
     \b
     Examples:
       promptmill results bk3v9xq2h7mz -o results.parquet
+      promptmill results bk3v9xq2h7mz -o labels.csv --output-column text=label
       promptmill results bk3v9xq2h7mz --format openai | head
       promptmill results bk3v9xq2h7mz --failed
     """
     from producer.client import Client
     from producer.display import emit_json, note
-    from producer.exporting import export
+    from producer.export.layout import RecordOptions
+    from producer.exporting import ExportOptions, export
 
+    only = _only(succeeded=succeeded, failed=failed, truncated=truncated)
+    records = RecordOptions(
+        provenance=provenance,
+        with_prompt=with_prompt,
+        input_columns=_input_columns(columns, no_input_columns=no_input_columns),
+        names=dict(output_columns),
+        expand=expand,
+    )
+    options = ExportOptions(records, only=only, as_finished=as_finished, raw=raw)
     with Client() as client:
-        results = client.results(batch)
-        written = export(
-            client, results.batch, output=output, given_format=format,
-            failed_only=failed, as_finished=as_finished, with_prompt=with_prompt, raw=raw,
-        )  # fmt: skip
+        found = client.batch(batch)
+        written = export(client, found, output=output, given_format=format, options=options)
     if output is not None and as_json:
         emit_json({"batch": batch, "output": output, "records": written})
     elif output is not None:
         note(f"wrote {written:,} records to {output}")
     elif written == 0:
-        yet = "" if results.batch.finished else " yet"
-        note(f"{batch} has no {'failed jobs' if failed else 'results'}{yet}")
+        yet = "" if found.finished else " yet"
+        note(f"{batch} has no {_SOUGHT[only]}{yet}")
+
+
+_SOUGHT: dict[Only | None, str] = {
+    None: "results",
+    "succeeded": "jobs that succeeded",
+    "failed": "failed jobs",
+    "truncated": "texts that were cut",
+}
+
+
+def _only(**flags: bool) -> Only | None:
+    from db.errors import UsageError
+
+    given = [name for name, is_given in flags.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f"give one of --{' and --'.join(given)}: a record is only one of these")
+    return given[0] if given else None  # type: ignore[return-value]
+
+
+def _input_columns(columns: str | None, *, no_input_columns: bool) -> tuple[str, ...] | None:
+    from db.errors import UsageError
+
+    if no_input_columns:
+        if columns is not None:
+            raise UsageError(
+                "--columns chooses input columns, --no-input-columns has none: give one"
+            )
+        return ()
+    return None if columns is None else tuple(name.strip() for name in columns.split(","))

@@ -11,11 +11,14 @@ import click
 
 from db.records import Batch, FailureGroup
 from producer.commands.options import FILE, MAX_NAME, json_option, submit_options
+from producer.commands.output_options import OUTPUT_OPTIONS, output_options
 from producer.commands.worker_options import WORKER_OPTIONS, worker_environment, worker_options
 
 if TYPE_CHECKING:
     from db.settings import Settings
     from producer.client import Client
+    from producer.export.layout import RecordOptions
+    from producer.exporting import ExportOptions
 
 
 @click.command("run")
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     type=click.Choice(["jsonl", "csv", "parquet", "openai"]),
     help="Default: what the output's name says, else jsonl.",
 )
+@output_options
 @click.option("--table", is_flag=True, help="Show the results as a table.")
 @click.option("--fresh", is_flag=True, help="Run it again, though it was run before.")
 @json_option
@@ -53,11 +57,19 @@ def command(
     from producer.client import Client
     from producer.commands.submitting import submit_files
     from producer.display import note
-    from producer.exporting import check_output, export
+    from producer.exporting import ExportOptions, check_layout, check_output, export
+    from producer.pipes import reader_may_leave
     from producer.running import generate
     from producer.servable import check_servable
 
-    check_output(output, output_format, option="--output-format", mode=options["mode"])
+    raw = options.pop("raw")
+    records = _record_options(
+        templated=options["template"] is not None,
+        **{name: options.pop(name) for name in OUTPUT_OPTIONS},
+    )
+    check_output(
+        output, output_format, option="--output-format", mode=options["mode"], records=records
+    )
     _check_asked(files, output, table=table, as_json=as_json)
     given = {name: options.pop(name) for name in WORKER_OPTIONS}
     environment = worker_environment(model=options["model"], **given)
@@ -73,6 +85,8 @@ def command(
         batch = done.batch
         if done.prompt_note is not None:
             note(done.prompt_note)
+        wanted = ExportOptions(_without_doubles(records, batch), raw=raw)
+        check_layout(client, batch, output, output_format, wanted, new=done.created)
         if not done.created:
             _tell_of_earlier(batch)
         elif done.outdated is not None:
@@ -82,10 +96,10 @@ def command(
             again = "The same command without --fresh" if fresh else "The same command"
             batch = generate(client, batch, environment, new=done.created, again=again)
         if table or (output is None and not as_json):
-            _show(client, batch, table)
+            _show(client, batch, wanted, as_table=table)
         if output is not None:
-            export(client, batch, output=output, given_format=output_format,
-                   with_prompt=True)  # fmt: skip
+            with reader_may_leave():
+                export(client, batch, output=output, given_format=output_format, options=wanted)
         failures = client.failures(batch.id)
     _tell_end(batch, failures, output, as_json=as_json)
     if batch.succeeded < batch.total:
@@ -242,15 +256,46 @@ def _tell_end(
         note(f"results: {output}")
 
 
-def _show(client: Client, batch: Batch, as_table: bool) -> None:
-    from producer.display import emit_json, for_people
+def _record_options(
+    *,
+    templated: bool,
+    provenance: bool,
+    no_input_columns: bool,
+    output_columns: tuple[tuple[str, str], ...],
+    expand: bool,
+) -> RecordOptions:
+    """Prompts come along, unless they are made of columns that do."""
+    from producer.export.layout import RecordOptions
+
+    return RecordOptions(
+        provenance=provenance,
+        with_prompt=not templated,
+        input_columns=() if no_input_columns else None,
+        names=dict(output_columns),
+        expand=expand,
+    )
+
+
+def _without_doubles(records: RecordOptions, batch: Batch) -> RecordOptions:
+    """Without the prompt where it is an input column, too."""
+    from dataclasses import replace
+
+    from producer.export.record_columns import REQUEST_COLUMNS
+
+    ours = {column.name for column in REQUEST_COLUMNS}
+    theirs = {column.name for column in batch.input_columns}
+    twice = records.input_columns is None and not ours.isdisjoint(theirs)
+    return replace(records, with_prompt=records.with_prompt and not twice)
+
+
+def _show(client: Client, batch: Batch, wanted: ExportOptions, *, as_table: bool) -> None:
+    from producer.display import for_people
+    from producer.exporting import export
+    from producer.pipes import reader_may_leave
     from producer.results_table import print_table
 
-    results = client.results(batch.id, order="input", with_request=True)
     if as_table or for_people():
-        print_table(results)
+        print_table(client.results(batch.id, order="input", with_request=True))
     else:
-        from producer.export.jsonl import document
-
-        for result in results:
-            emit_json(document(result))
+        with reader_may_leave():
+            export(client, batch, output=None, given_format=None, options=wanted)

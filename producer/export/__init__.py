@@ -4,12 +4,14 @@ A file appears whole or not at all: an error, a full disk or Ctrl-C leaves what 
 """
 
 from producer.export.formats import FORMATS, ExportFormat, check_mode, format_of, is_stdout
+from producer.export.layout import RecordOptions
 from producer.export.output import check_target
 from producer.export.writer import write, write_pages
 
 __all__ = [
     "FORMATS",
     "ExportFormat",
+    "RecordOptions",
     "check_mode",
     "check_target",
     "format_of",

@@ -19,6 +19,7 @@ from typing import IO, cast
 from db.errors import OutputError
 from db.pages import Page
 from producer.export import jsonl
+from producer.export.layout import Layout
 from producer.export.local import write_all
 
 #: Pages that are written here: for fewer, a process would cost more than it saves.
@@ -27,21 +28,24 @@ FIRST = 40
 _AHEAD = 4 << 20
 
 
-def lines(pages: Iterable[Page]) -> Generator[tuple[int, bytes]]:
+def lines(pages: Iterable[Page], layout: Layout) -> Generator[tuple[int, bytes]]:
     """As `jsonl.lines`; close it, so that no process stays. Raises OutputError if that is lost."""
     left = iter(pages)
-    yield from jsonl.lines(islice(left, FIRST))
+    yield from jsonl.lines(islice(left, FIRST), layout)
     following = next(left, None)
     if following is None:
         return
     left = chain([following], left)
-    yield from _beside(left) if os.cpu_count() != 1 else jsonl.lines(left)
+    # What an expansion counts, this process must know.
+    here = os.cpu_count() == 1 or layout.expansion is not None
+    yield from jsonl.lines(left, layout) if here else _beside(left, layout)
 
 
-def _beside(pages: Iterable[Page]) -> Generator[tuple[int, bytes]]:
+def _beside(pages: Iterable[Page], layout: Layout) -> Generator[tuple[int, bytes]]:
     waiting: deque[tuple[int, int]] = deque()
     ahead = 0
     with _writer() as (to_it, from_it):
+        _send(to_it, pickle.dumps(layout))
         for page in pages:
             packed = pickle.dumps(page)
             # Never for ever, as it takes pages also while it waits for us to take its lines.
@@ -58,7 +62,10 @@ def _beside(pages: Iterable[Page]) -> Generator[tuple[int, bytes]]:
 
 @contextmanager
 def _writer() -> Iterator[tuple[int, IO[bytes]]]:
-    """Where it reads pages, as pickles, and where it writes their lines. It dies at the end."""
+    """Where it reads the layout and pages, as pickles, and where it writes the pages' lines.
+
+    It is killed at the end.
+    """
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "producer.export.beside_main"],
         stdin=subprocess.PIPE,

@@ -1,5 +1,7 @@
 """The other process of `beside`: a filter, pages in and their JSON Lines out, both as pickles.
 
+The layout of the records comes before the first page.
+
 It ends with its input, so also when whoever started it is killed.
 """
 
@@ -14,17 +16,23 @@ from threading import Thread
 
 from db.pages import Page
 from producer.export.jsonl import page_lines
+from producer.export.layout import Layout
 
 _Waiting = SimpleQueue[Page | None]
 
 
 def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads us has been killed
+    with suppress(EOFError, pickle.UnpicklingError):
+        _write(pickle.load(sys.stdin.buffer))  # noqa: S301 - from our own parent
+
+
+def _write(layout: Layout) -> None:
     waiting: _Waiting = SimpleQueue()
     # Whoever writes to us reads nothing meanwhile: pages are taken while lines wait for a reader.
     Thread(target=_take, args=[waiting], daemon=True).start()
     while (page := waiting.get()) is not None:
-        pickle.dump(page_lines(page), sys.stdout.buffer)
+        pickle.dump(page_lines(page, layout), sys.stdout.buffer)
         sys.stdout.buffer.flush()
 
 

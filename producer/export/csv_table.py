@@ -1,4 +1,4 @@
-"""CSV (RFC 4180, UTF-8, CRLF): a row a sample, always the same columns.
+"""CSV (RFC 4180, UTF-8, CRLF): a row a sample.
 
 A spreadsheet runs a cell that begins like a formula, and a model may write anything. Unless the
 output is `raw`, such a cell of text gets an apostrophe in front, as OWASP advises; a program
@@ -8,22 +8,17 @@ that reads the file back wants it raw.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import orjson
 
-from db.exact_json import dumps
-from db.records import Result
-from producer.export.fields import duration, iso, request_of
-
-COLUMNS = (
-    "id", "custom_id", "line", "state", "sample", "text", "reasoning", "tool_calls",
-    "finish_reason", "prompt_tokens", "completion_tokens", "logprobs", "logprob", "perplexity",
-    "embedding", "model", "revision", "weights", "tokenizer", "adapter", "engine",
-    "engine_version", "backend", "dtype", "device", "hardware", "worker", "seed", "params",
-    "attempts", "started_at", "finished_at", "seconds", "error_code", "error_message", "prompt",
-    "completion",
-)  # fmt: skip
+from db.input_columns import ABSENT
+from db.pages import Page
+from producer.export.fields import iso
+from producer.export.layout import InputSource, Layout, OutputColumn
+from producer.export.record_columns import RecordColumn, Type
+from producer.export.records import Records
 
 #: What a spreadsheet takes for the start of a formula, at the start of a cell.
 FORMULA_STARTS = frozenset("=+-@\t\r")
@@ -38,16 +33,19 @@ class _Encoder:
         return row.encode()
 
 
-def header() -> bytes:
-    return ",".join(COLUMNS).encode() + b"\r\n"
+def header(layout: Layout, *, raw: bool) -> bytes:
+    names: list[Cell] = [column.name for column in layout.columns]
+    written: bytes = _row_writer()(names if raw else list(map(guarded, names)))
+    return written
 
 
-def lines(results: Iterable[Result], *, raw: bool) -> Iterator[bytes]:
-    write_row = csv.writer(_Encoder(), lineterminator="\r\n").writerow
-    for result in results:
-        cells = _cells(result)
-        row = cells if raw else [guarded(cell) for cell in cells]
-        yield write_row(row)  # what _Encoder.write returns
+def lines(pages: Iterable[Page], layout: Layout, *, raw: bool) -> Iterator[tuple[int, bytes]]:
+    """How many rows, and they."""
+    write_row = _row_writer()
+    for page in pages:
+        records = Records(page, layout)
+        columns = [_column(records, column, raw=raw) for column in layout.columns]
+        yield len(page), b"".join(map(write_row, zip(*columns, strict=True)))
 
 
 def guarded(cell: Cell) -> Cell:
@@ -57,54 +55,46 @@ def guarded(cell: Cell) -> Cell:
     return cell
 
 
-def _cells(result: Result) -> list[Cell]:
-    """In the order of COLUMNS."""
-    return [
-        result.id,
-        result.custom_id,
-        result.line,
-        result.state.value,
-        result.sample,
-        result.text,
-        result.reasoning,
-        result.tool_calls,
-        result.finish_reason,
-        result.prompt_tokens,
-        result.completion_tokens,
-        result.logprobs,
-        result.logprob,
-        result.perplexity,
-        None if result.embedding is None else orjson.dumps(result.embedding.tolist()).decode(),
-        result.model,
-        result.revision,
-        result.weights,
-        result.tokenizer,
-        result.adapter,
-        result.engine,
-        result.engine_version,
-        result.backend,
-        result.dtype,
-        result.device,
-        result.hardware,
-        result.worker,
-        result.seed,
-        result.params,
-        result.attempts,
-        iso(result.started_at),
-        iso(result.finished_at),
-        duration(result.started_at, result.finished_at),
-        result.error_code,
-        result.error_message,
-        *_asked(result),
-    ]
+def _row_writer() -> Callable[[Iterable[Any]], Any]:
+    """Returns what _Encoder.write returns."""
+    return csv.writer(_Encoder(), lineterminator="\r\n").writerow
 
 
-def _asked(result: Result) -> tuple[str | None, str | None]:
-    """The prompt, or a chat's messages as JSON, and the completion that was scored.
+def _column(records: Records, column: OutputColumn, *, raw: bool) -> Sequence[Cell]:
+    values = records.values(column)
+    source = column.source
+    if isinstance(source, RecordColumn):
+        made = _CELLS.get(source.type)
+        cells = values if made is None else [None if v is None else made(v) for v in values]
+    else:
+        cells = list(map(_plain, values))
+    if raw or _is_number(source):
+        return cells
+    return list(map(guarded, cells))
 
-    None where there is none, or the request was not asked for.
-    """
-    request = request_of(result.request)
-    if "messages" in request:
-        return dumps(request["messages"]).decode(), request.get("completion")
-    return request.get("prompt"), request.get("completion")
+
+def _is_number(source: object) -> bool:
+    if isinstance(source, InputSource):
+        # What the input wrote as a number is one: a minus is no formula.
+        return source.column.type.startswith(("int", "uint", "float", "double", "half", "decimal"))
+    numbers = (Type.INTEGER, Type.LONG, Type.NUMBER, Type.TIME)
+    return isinstance(source, RecordColumn) and source.type in numbers
+
+
+def _plain(value: Any) -> Cell:
+    """Of the input or an answer."""
+    if value is None or value is ABSENT:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | dict):
+        return orjson.dumps(value).decode()
+    cell: Cell = value
+    return cell
+
+
+#: Cells of types that are not written as they are.
+_CELLS: dict[Type, Callable[[Any], Cell]] = {
+    Type.TIME: iso,
+    Type.VECTOR: lambda vector: orjson.dumps(vector.tolist()).decode(),
+}

@@ -11,14 +11,21 @@ from typing import Any
 
 import orjson
 
-from db.exact_json import dumps
+from db.input_columns import ABSENT, JSON
 from db.pages import MadePage, Page
-from db.records import Result, perplexity
-from db.vectors import Vector
-from producer.export.fields import duration, iso, request_of
-
-#: What of a request is written.
-_ASKED = ("prompt", "messages", "tools", "completion")
+from db.records import Batch, Result
+from producer.export.answer_fields import FieldType
+from producer.export.fields import iso
+from producer.export.layout import (
+    FieldSource,
+    InputSource,
+    Layout,
+    OutputColumn,
+    RecordOptions,
+    layout_of,
+)
+from producer.export.record_columns import RecordColumn, Type
+from producer.export.records import Records
 
 #: What orjson puts between the elements of a list, and in none of them: a newline within a text
 #: is written as `\n`.
@@ -28,140 +35,108 @@ _LIST = slice(len(b"[\n  "), -len(b"\n]"))
 _Cells = Sequence[bytes]
 
 
-def lines(pages: Iterable[Page]) -> Generator[tuple[int, bytes]]:
+def lines(pages: Iterable[Page], layout: Layout) -> Generator[tuple[int, bytes]]:
     """How many records, and they."""
     for page in pages:
-        yield len(page), page_lines(page)
+        yield len(page), page_lines(page, layout)
 
 
-def document(result: Result) -> dict[str, Any]:
-    """The record of one result, as a program reads it."""
-    read: dict[str, Any] = orjson.loads(page_lines(MadePage([result])))
-    return read
+def documents(results: Iterable[Result], layout: Layout) -> Generator[dict[str, Any]]:
+    """The records as a program reads them."""
+    for result in results:
+        yield orjson.loads(page_lines(MadePage([result]), layout))
 
 
-def page_lines(page: Page) -> bytes:
-    """The keys are promises to programs; a score's, an embedding's, `reasoning`, `tool_calls`,
-    `logprobs` and the request's only where there are any.
-    """
-    # All at once: a field by its name takes longer.
-    (
-        id_, _, line, custom_id, state, sample, text, finish_reason, prompt_tokens,
-        completion_tokens, logprobs, model, revision, weights, tokenizer, adapter, engine,
-        engine_version, backend, dtype, device, hardware, worker, seed, params, attempts,
-        started_at, finished_at, error_code, error_message, logprob, embedding, reasoning,
-        tool_calls, request, _,
-    ) = page.columns  # fmt: skip
-    template, cells = b"", []
-    for opening, column in (
-        (b'{"id":', _json(id_)),
-        (b',"custom_id":', _json_or_same(custom_id)),
-        (b',"line":', _json(line)),
-        (b',"state":', _json_or_same(state)),
-        (b',"sample":', _json_or_same(sample)),
-        (b',"text":', _json_or_same(text)),
-        (b',"finish_reason":', _json_or_same(finish_reason)),
-        (b',"prompt_tokens":', _json_or_same(prompt_tokens)),
-        (b',"completion_tokens":', _json_or_same(completion_tokens)),
-        (b',"model":', _json_or_same(model)),
-        (b',"revision":', _json_or_same(revision)),
-        (b',"weights":', _json_or_same(weights)),
-        (b',"tokenizer":', _json_or_same(tokenizer)),
-        (b',"adapter":', _json_or_same(adapter)),
-        (b',"engine":', _json_or_same(engine)),
-        (b',"engine_version":', _json_or_same(engine_version)),
-        (b',"backend":', _json_or_same(backend)),
-        (b',"dtype":', _json_or_same(dtype)),
-        (b',"device":', _json_or_same(device)),
-        (b',"hardware":', _json_or_same(hardware)),
-        (b',"worker":', _json_or_same(worker)),
-        (b',"seed":', _json_or_same(seed)),
-        (b',"params":', _stored(params)),
-        (b',"attempts":', _json_or_same(attempts)),
-        (b',"started_at":', _json_or_same([iso(one) for one in started_at])),
-        (b',"finished_at":', _json_or_same([iso(one) for one in finished_at])),
-        (b',"seconds":', _json(list(map(duration, started_at, finished_at)))),  # 0.0 is -0.0
-        (b',"error":', _errors(error_code, error_message)),
-        (b"", _scores(logprob, completion_tokens)),
-        (b"", _embeddings(embedding)),
-        (b"", _where_any(b',"reasoning":', reasoning, orjson.dumps)),
-        (b"", _where_any(b',"tool_calls":', tool_calls, str.encode)),  # stored as JSON
-        (b"", _where_any(b',"logprobs":', logprobs, str.encode)),  # stored as JSON
-        (b"", _requests(request)),
-    ):
-        if isinstance(column, bytes):
-            template += opening + column.replace(b"%", b"%%")
-        else:
-            template += opening + b"%b"
-            cells.append(column)
+def document(
+    result: Result, batch: Batch | None = None, options: RecordOptions | None = None
+) -> dict[str, Any]:
+    """The record of one result."""
+    layout = layout_of(batch, options or RecordOptions(), documents=True)
+    return next(documents([result], layout))
+
+
+def page_lines(page: Page, layout: Layout) -> bytes:
+    """The names of the keys are promises to programs: `producer.export.record_columns`."""
+    records = Records(page, layout)
+    template, columns = b"", []
+    for column in layout.columns:
+        part, cells = _column(records, column)
+        template += part
+        if cells is not None:
+            columns.append(cells)
     template += b"}\n"
-    return b"".join(map(template.__mod__, zip(*cells, strict=True)))
+    if not columns:
+        return (b"{" + (template % ())[1:]) * len(page)
+    rows = zip(*columns, strict=True)
+    if template.startswith(b","):
+        template = b"{" + template[1:]
+        return b"".join(map(template.__mod__, rows))
+    # The first key may be absent, and the comma in front is then the next one's.
+    return b"".join([b"{" + (template % row)[1:] for row in rows])
 
 
-def _json(column: Sequence[Any]) -> _Cells:
+def _column(records: Records, column: OutputColumn) -> tuple[bytes, _Cells | None]:
+    """Its part of the template; and of each record what fills it, if anything does."""
+    source = column.source
+    values = records.values(column)
+    opening = b",%b:" % orjson.dumps(column.name)
+    written = _writer_of(source)
+    first = values[0]
+    if (first is None or isinstance(first, str)) and values.count(first) == len(values):
+        if first is None and isinstance(source, RecordColumn) and source.sparse:
+            return b"", None
+        same = opening + (b"null" if first is None else written(first))
+        return same.replace(b"%", b"%%"), None
+    nothing = None if isinstance(source, RecordColumn) else ABSENT
+    if nothing in values and _may_lack(source):
+        return b"%b", [
+            b"" if value is nothing else opening + (b"null" if value is None else written(value))
+            for value in values
+        ]
+    part = opening.replace(b"%", b"%%") + b"%b"
+    if _is_plain(source):
+        return part, _json(values)
+    return part, [b"null" if value is None else written(value) for value in values]
+
+
+def _may_lack(source: RecordColumn | InputSource | FieldSource) -> bool:
+    """Whether a record may lack the key."""
+    return source.sparse if isinstance(source, RecordColumn) else True
+
+
+def _json(values: Sequence[Any]) -> _Cells:
     """The JSON of each."""
-    return orjson.dumps(column, option=orjson.OPT_INDENT_2)[_LIST].split(_BETWEEN)
+    return orjson.dumps(values, option=orjson.OPT_INDENT_2)[_LIST].split(_BETWEEN)
 
 
-def _json_or_same(column: Sequence[Any]) -> bytes | _Cells:
-    """The JSON of each, or that of all where they are the same."""
-    first = column[0]
-    return orjson.dumps(first) if column.count(first) == len(column) else _json(column)
+def _writer_of(source: RecordColumn | InputSource | FieldSource) -> Callable[[Any], bytes]:
+    """What makes JSON of one value that is not None."""
+    if isinstance(source, InputSource):
+        return str.encode if source.column.type == JSON else orjson.dumps
+    if isinstance(source, FieldSource):
+        return str.encode if source.field.type is FieldType.JSON else orjson.dumps
+    return _WRITERS.get(source.type, orjson.dumps)
 
 
-def _none(column: Sequence[Any]) -> bool:
-    return column.count(None) == len(column)
+def _time(seconds: float) -> bytes:
+    return b'"%b"' % (iso(seconds) or "").encode()
 
 
-def _errors(codes: Sequence[str | None], messages: Sequence[str | None]) -> bytes | _Cells:
-    if _none(codes):
-        return b"null"
-    return [
-        orjson.dumps(code and {"code": code, "message": message})
-        for code, message in zip(codes, messages, strict=True)
-    ]
+_WRITERS: dict[Type, Callable[[Any], bytes]] = {
+    Type.TIME: _time,
+    Type.JSON: str.encode,
+    Type.TOKENS: str.encode,
+    Type.VECTOR: lambda vector: orjson.dumps(vector.tolist()),
+}
+
+_PLAIN = frozenset({Type.TEXT, Type.INTEGER, Type.LONG, Type.NUMBER})
+_NESTED = (JSON, "list<", "large_list<", "fixed_size_list<", "struct<", "map<", "dictionary<")
 
 
-def _stored(column: Sequence[str | None]) -> bytes | _Cells:
-    """Stored as JSON: not parsed again."""
-    first = column[0]
-    if column.count(first) == len(column):
-        return b"null" if first is None else first.encode()
-    return [b"null" if one is None else one.encode() for one in column]
-
-
-def _scores(logprobs: Sequence[float | None], tokens: Sequence[int | None]) -> bytes | _Cells:
-    if _none(logprobs):
-        return b""
-    return [
-        b""
-        if logprob is None
-        else b',"logprob":%b,"perplexity":%b'
-        % (orjson.dumps(logprob), orjson.dumps(perplexity(logprob, count)))
-        for logprob, count in zip(logprobs, tokens, strict=True)
-    ]
-
-
-def _embeddings(column: Sequence[Vector | None]) -> bytes | _Cells:
-    if _none(column):
-        return b""
-    return [b"" if one is None else b',"embedding":' + orjson.dumps(one.tolist()) for one in column]
-
-
-def _where_any(
-    opening: bytes, column: Sequence[str | None], written: Callable[[str], bytes]
-) -> bytes | _Cells:
-    """Nothing where there is none."""
-    if _none(column):
-        return b""
-    return [b"" if one is None else opening + written(one) for one in column]
-
-
-def _requests(column: Sequence[str | None]) -> bytes | _Cells:
-    return b"" if _none(column) else [_asked(request_of(one)) for one in column]
-
-
-def _asked(request: dict[str, Any]) -> bytes:
-    return b"".join(
-        b',"%b":%b' % (key.encode(), dumps(request[key])) for key in _ASKED if key in request
-    )
+def _is_plain(source: RecordColumn | InputSource | FieldSource) -> bool:
+    """Whether orjson takes the values of a column as they are, in one go."""
+    if isinstance(source, RecordColumn):
+        return source.type in _PLAIN
+    if isinstance(source, InputSource):
+        return not source.column.type.startswith(_NESTED)
+    return source.field.type is not FieldType.JSON

@@ -35,12 +35,15 @@ def check_path(path: Path) -> None:
 
 
 @contextmanager
-def local_file(path: Path) -> Iterator[Write]:
-    """A file that gets its name at the end; a device or named pipe is written as it is."""
+def local_file(path: Path, *, replaces: Path | None = None) -> Iterator[Write]:
+    """A file that gets its name at the end; a device or named pipe is written as it is.
+
+    `replaces`: another file, which goes in the moment before that.
+    """
     with explained(str(path)):
         existing = _status(path)
     if existing is None or stat.S_ISREG(existing.st_mode):
-        with _whole_file(path, existing) as write:
+        with _whole_file(path, existing, replaces) as write:
             yield write
     else:
         with _descriptor(path, os.O_WRONLY, str(path)) as descriptor:
@@ -66,7 +69,9 @@ def _system_error(number: int) -> OSError:
 
 
 @contextmanager
-def _whole_file(path: Path, existing: os.stat_result | None) -> Iterator[Write]:
+def _whole_file(
+    path: Path, existing: os.stat_result | None, replaces: Path | None
+) -> Iterator[Write]:
     """Beside the target, so that the rename stays on one file system and can't fail for space."""
     target = Path(os.path.realpath(path))  # a link stays a link
     part = target.with_name(f".promptmill-{secrets.token_hex(8)}.part")
@@ -78,6 +83,8 @@ def _whole_file(path: Path, existing: os.stat_result | None) -> Iterator[Write]:
                     os.fchmod(descriptor, stat.S_IMODE(existing.st_mode))
                 os.fsync(descriptor)
         with explained(str(path)):
+            if replaces is not None:
+                replaces.unlink(missing_ok=True)
             part.replace(target)
     except BaseException:
         part.unlink(missing_ok=True)

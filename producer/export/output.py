@@ -11,6 +11,7 @@ the caller raises between two writes passes unchanged.
 from __future__ import annotations
 
 import io
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,13 +71,26 @@ def check_target(output: str | None) -> None:
         check_path(Path(output))
 
 
+def makes_file(output: str | None) -> bool:
+    """Whether a file appears there: not so for standard output, a device or a named pipe."""
+    if output is None or is_stdout(output):
+        return False
+    if is_url(output):
+        return True
+    try:
+        return stat.S_ISREG(Path(output).stat().st_mode)
+    except OSError:  # it is not there, or the writing of it says what is wrong
+        return True
+
+
 @contextmanager
-def opened(output: str | None) -> Iterator[Sink]:
+def opened(output: str | None, *, replaces: str | None = None) -> Iterator[Sink]:
     """A sink to a path, an fsspec URL, or standard output (None or `-`).
 
-    Raises OutputError, at the start, during a write or at the end.
+    `replaces`: a file that belongs to the one that was there before; it goes in the moment before
+    the new one appears. Raises OutputError, at the start, during a write or at the end.
     """
-    with _place(output) as (name, write):
+    with _place(output, replaces) as (name, write):
         sink = Sink(name, write)
         try:
             yield sink
@@ -86,14 +100,16 @@ def opened(output: str | None) -> Iterator[Sink]:
 
 
 @contextmanager
-def _place(output: str | None) -> Iterator[tuple[str, Write]]:
+def _place(output: str | None, replaces: str | None) -> Iterator[tuple[str, Write]]:
     if output is None or is_stdout(output):
         yield "standard output", _to_stdout()
     elif is_url(output):
         with remote_file(output) as write:
             yield output, write
     else:
-        with local_file(Path(output)) as write:
+        with local_file(
+            Path(output), replaces=None if replaces is None else Path(replaces)
+        ) as write:
             yield output, write
 
 

@@ -12,8 +12,16 @@ from db.records import Batch, Result
 from producer.export import beside as _beside
 from producer.export import csv_table, jsonl, openai_batch
 from producer.export.formats import ExportFormat, check_mode, check_packing, packing_of
+from producer.export.layout import Layout, RecordOptions, layout_of
+from producer.export.metadata import (
+    file_metadata,
+    metadata_path,
+    schema_metadata,
+    write_metadata,
+)
 from producer.export.output import Sink, opened
 from producer.export.packing import Packer, packer
+from producer.export.provenance import Contributions, file_document
 
 #: Bytes that are gathered before they are packed and written.
 _CHUNK = 1 << 18
@@ -27,18 +35,23 @@ def write(
     *,
     format: ExportFormat,  # noqa: A002 - the user's word for it
     batch: Batch | None = None,
+    options: RecordOptions | None = None,
     raw: bool = False,
 ) -> int:
     """Write every result; how many records: a sample each, in `openai` a job each.
 
     `output` is a path, an fsspec URL, or None or `-` for standard output. A name that ends in
-    `.gz` or `.zst` is compressed. `batch` names the batch in a Parquet file's metadata, and
-    tells `openai` its parameters. `raw` leaves CSV cells as they are, formulas or not.
+    `.gz` or `.zst` is compressed. `batch` decides the columns and is named in the metadata; what
+    `Client.results` returns brings its own. `raw` leaves CSV cells as they are, formulas or not.
 
-    The target appears whole at the end or stays as it was; standard output and devices get the
-    bytes as they come. Raises OutputError, BrokenPipeError as it is, and what `results` raises.
+    The target appears whole at the end or stays as it was, and its metadata file after it;
+    standard output and devices get the bytes as they come, and no metadata. Raises OutputError,
+    BrokenPipeError as it is, UsageError for `options` that do not fit, and what `results` raises.
     """
-    return write_pages(_pages(results), output, format=format, batch=batch, raw=raw)
+    batch = batch or getattr(results, "batch", None)
+    documents = format == "jsonl"
+    layout = layout_of(batch, options or RecordOptions(), documents=documents)
+    return write_pages(_pages(results), output, format=format, layout=layout, batch=batch, raw=raw)
 
 
 def write_pages(
@@ -46,39 +59,73 @@ def write_pages(
     output: str | PathLike[str] | None,
     *,
     format: ExportFormat,  # noqa: A002 - the user's word for it
+    layout: Layout,
     batch: Batch | None = None,
     raw: bool = False,
     beside: bool = False,
+    in_order: bool = True,
 ) -> int:
-    """`write` of results that come in pages; `beside`: JSON Lines by a second process."""
+    """`write` of results that come in pages.
+
+    `beside`: JSON Lines by a second process. `in_order`: the pages are in the order of lines.
+    """
     place = None if output is None else fspath(output)
     check_packing(place, format)
     if batch is not None:
         check_mode(batch.mode, format)
-    results = chain.from_iterable(pages)
-    with opened(place) as sink:
-        if format == "parquet":
-            from producer.export import parquet
+    made_by = Contributions(in_order=in_order)
+    watched = made_by.watched(iter(pages))
 
-            return parquet.write(results, sink, batch)
-        packing = packer(packing_of(place))
-        if format == "jsonl":
-            with closing(_beside.lines(pages) if beside else jsonl.lines(pages)) as found:
-                return _write_lines(found, sink, packing)
-        if format == "csv":
-            lines = csv_table.lines(results, raw=raw)
-            return _write_lines(_one_by_one(lines), sink, packing, csv_table.header())
-        return _write_lines(_one_by_one(openai_batch.lines(results, batch)), sink, packing)
+    def document(records: int) -> dict[str, object]:
+        return file_document(batch, layout, made_by, records=records)
+
+    if format == "parquet":
+        from producer.export import parquet
+        from producer.export.arrow_table import schema_of
+
+        with opened(place) as sink:
+            return parquet.write(
+                watched,
+                sink,
+                schema_of(layout).with_metadata(schema_metadata(batch)),
+                layout,
+                lambda rows: file_metadata(document(rows)),
+            )
+    beside_it = metadata_path(place)
+    with opened(place, replaces=beside_it) as sink:
+        count = _write_text(watched, sink, place, format, layout, batch, raw=raw, beside=beside)
+    if beside_it is not None:
+        write_metadata(beside_it, document(count))
+    return count
+
+
+def _write_text(
+    pages: Iterator[Page],
+    sink: Sink,
+    place: str | None,
+    format_: ExportFormat,
+    layout: Layout,
+    batch: Batch | None,
+    *,
+    raw: bool,
+    beside: bool,
+) -> int:
+    packing = packer(packing_of(place))
+    if format_ == "jsonl":
+        lines = _beside.lines(pages, layout) if beside else jsonl.lines(pages, layout)
+        with closing(lines):
+            return _write_lines(lines, sink, packing)
+    if format_ == "csv":
+        rows = csv_table.lines(pages, layout, raw=raw)
+        return _write_lines(rows, sink, packing, csv_table.header(layout, raw=raw))
+    results = chain.from_iterable(pages)
+    return _write_lines(zip(repeat(1), openai_batch.lines(results, batch)), sink, packing)
 
 
 def _pages(results: Iterable[Result]) -> Iterator[Page]:
     left = iter(results)
     while some := list(islice(left, _PAGE)):
         yield MadePage(some)
-
-
-def _one_by_one(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    return zip(repeat(1), lines)
 
 
 def _write_lines(

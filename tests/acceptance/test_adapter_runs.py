@@ -89,7 +89,7 @@ def test_given_lines_that_name_adapters_when_run_then_each_text_is_pefts_and_tel
         {"prompt": PROMPT, "model": "fin", "params": {"adapter": "fin"}},
     )
     target = adapted.mill.folder / "out.jsonl"
-    adapted.mill.run("run", file, *adapted.options, *GREEDY, "-o", str(target))
+    adapted.mill.run("run", file, *adapted.options, *GREEDY, "-o", str(target), "--provenance")
     used = [None, "fin", "law", None, "fin"]
     records = [orjson.loads(line) for line in target.read_bytes().splitlines()]
     assert [one["text"] for one in records] == [adapted.texts[name] for name in used]

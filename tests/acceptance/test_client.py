@@ -44,10 +44,10 @@ def test_given_a_worker_when_prompts_are_submitted_then_typed_results_come_back(
     assert [one.state for one in found].count(JobState.SUCCEEDED) == 3
     assert (found[1].custom_id, found[2].error_code) == ("third", "echo_fault")
     assert list(results) == found, "an iteration is a new look"
-    assert [one.line for one in client.results(batch.id, failed_only=True)] == [3]
+    assert [one.line for one in client.results(batch.id, only="failed")] == [3]
 
     pytest.importorskip("pandas")
-    frame = results.to_pandas()
+    frame = results.to_pandas(provenance=True)
     assert list(frame["text"])[:2] == ["one two", "three"]
     assert frame.loc[1, "custom_id"] == "third"
     assert list(frame["seed"]) == [one.seed for one in found], "no digit is lost"

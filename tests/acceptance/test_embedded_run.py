@@ -40,7 +40,7 @@ def slow(embedded: Mill) -> Mill:
 
 
 def _arguments(mill: Mill, output: Path) -> list[str]:
-    return ["run", mill.numbered(_JOBS), "--model", mill.model, "-o", str(output)]
+    return ["run", mill.numbered(_JOBS), "--model", mill.model, "-o", str(output), "--provenance"]
 
 
 def _begun(mill: Mill, running: subprocess.Popen[str], batches: int = 1) -> str:
@@ -258,7 +258,7 @@ def test_given_no_output_when_run_in_a_pipe_then_the_results_are_on_standard_out
     embedded: Mill,
 ) -> None:
     records = embedded.lines("run", embedded.numbered(3), "--model", embedded.model)
-    assert [record["line"] for record in records] == [1, 2, 3]
+    assert [record["id"][-2:] for record in records] == ["-1", "-2", "-3"]
     table = embedded.ok("run", embedded.numbered(3), "--model", embedded.model, "--table")
     assert "n1 of many" in table
 
@@ -281,7 +281,7 @@ def test_given_a_real_gpt2_when_run_then_it_generates_and_tells_its_failures(
     file = embedded.prompts(map(json.dumps, requests), "prompts.jsonl")
     done = embedded.run(
         "run", file, "--model", str(model), "--engine", "transformers", "--device", "cpu",
-        "-p", "max_tokens=8", "-o", str(output),
+        "-p", "max_tokens=8", "-o", str(output), "--provenance",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "2 of 3 succeeded, 1 failed" in done.stderr

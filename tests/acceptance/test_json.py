@@ -31,10 +31,13 @@ WORKER_KEYS = {
     "tokens_per_second", "started_at", "heartbeat_at", "silent_for",
 }  # fmt: skip
 RESULT_KEYS = {
-    "id", "custom_id", "line", "state", "sample", "text", "finish_reason", "prompt_tokens",
-    "completion_tokens", "model", "revision", "weights", "tokenizer", "adapter", "engine",
-    "engine_version", "backend", "dtype", "device", "hardware", "worker", "seed", "params",
-    "attempts", "started_at", "finished_at", "seconds", "error",
+    "id", "custom_id", "state", "sample", "text", "finish_reason", "prompt_tokens",
+    "completion_tokens", "error",
+}  # fmt: skip
+PROVENANCE_KEYS = {
+    "line", "model", "revision", "weights", "tokenizer", "adapter", "engine", "engine_version",
+    "backend", "dtype", "device", "hardware", "worker", "seed", "params", "attempts", "started_at",
+    "finished_at", "seconds",
 }  # fmt: skip
 
 #: Commands that print no JSON: they run for ever, or print a script.
@@ -120,7 +123,10 @@ def test_given_results_when_written_then_a_file_is_told_and_records_are_json(
 ) -> None:
     records = lines("results", batch)
     assert all(set(record) == RESULT_KEYS for record in records)
-    assert [(one["line"], one["sample"]) for one in records] == [(1, 0), (2, 0), (2, 1)]
+    ids = [(f"{batch}-1", 0), (f"{batch}-2", 0), (f"{batch}-2", 1)]
+    assert [(one["id"], one["sample"]) for one in records] == ids
+    records = lines("results", batch, "--provenance")
+    assert all(set(record) == RESULT_KEYS | PROVENANCE_KEYS for record in records)
     output = str(tmp_path / "out.csv")
     assert lines("results", batch, "-o", output) == [
         {"batch": batch, "output": output, "records": 3}

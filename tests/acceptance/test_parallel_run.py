@@ -25,7 +25,7 @@ def shared(embedded: Mill) -> Mill:
 def _arguments(file: Path | str, model: Path, output: Path) -> list[str]:
     return [
         *("run", str(file), "--model", str(model), "--engine", "transformers", "--device", "cpu"),
-        *("-p", "temperature=0", "-o", str(output)),
+        *("-p", "temperature=0", "-o", str(output), "--provenance"),
     ]
 
 

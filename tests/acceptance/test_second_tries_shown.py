@@ -22,7 +22,9 @@ def test_given_texts_that_are_cut_when_run_then_every_command_tells_of_their_tri
 ) -> None:
     file = embedded.prompts([LONG, "a b"])
     out = embedded.folder / "out.jsonl"
-    run = embedded.json("run", file, "--model", embedded.model, *GROWS, "-o", str(out))
+    run = embedded.json(
+        "run", file, "--model", embedded.model, *GROWS, "-o", str(out), "--provenance"
+    )
     assert run["tokens"] == {"prompt": 12, "completion": 12}
     first, second = [json.loads(line) for line in out.read_text().splitlines()]
     assert (first["text"], first["finish_reason"], first["attempts"]) == (LONG, "stop", 1)

@@ -66,8 +66,8 @@ def test_given_a_stuck_batch_when_asked_then_each_view_shows_where_it_stands(mil
     assert "echo_fault: the prompt asked for the fault [[fail]]" in text
 
     # And what is done can be had already
-    assert [line["line"] for line in mill.lines("results", batch)] == [1, 2]
-    assert [line["line"] for line in mill.lines("results", batch, "--failed")] == [2]
+    assert [line["id"] for line in mill.lines("results", batch)] == [f"{batch}-1", f"{batch}-2"]
+    assert [line["id"] for line in mill.lines("results", batch, "--failed")] == [f"{batch}-2"]
 
 
 def test_given_a_finished_batch_when_exported_then_every_format_holds_it(
@@ -79,11 +79,12 @@ def test_given_a_finished_batch_when_exported_then_every_format_holds_it(
     batch = batch.strip()
     mill.finished(batch)
 
-    ordered = mill.lines("results", batch)
+    ordered = mill.lines("results", batch, "--provenance")
     assert [line["line"] for line in ordered] == list(range(1, 41))
     assert (ordered[0]["text"], ordered[0]["finish_reason"]) == ("one two", "stop")
     assert ordered[1]["error"]["code"] == "echo_fault"
-    assert sorted(line["line"] for line in mill.lines("results", batch)) == list(range(1, 41))
+    by_end = mill.lines("results", batch, "--provenance", "--as-finished")
+    assert sorted(line["line"] for line in by_end) == list(range(1, 41))
 
     told = mill.json("results", batch, "-o", str(tmp_path / "out.parquet"))
     assert told == {"batch": batch, "output": str(tmp_path / "out.parquet"), "records": 40}

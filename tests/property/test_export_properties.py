@@ -21,7 +21,7 @@ from db.states import JobState
 from producer.export import ExportFormat, jsonl, write
 from producer.export.csv_table import FORMULA_STARTS, guarded
 from producer.export.fields import duration, iso
-from tests.support.results import result
+from tests.support.results import FULL, full_layout, result
 
 #: What a database can hold: any Unicode scalars but NUL.
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -77,16 +77,23 @@ anything = st.builds(
 
 def plain(one: Result) -> bytes:
     """The record as it is documented, without any haste."""
-    record: Row = {
+    asked: Row = json.loads(one.request) if one.request is not None else {}
+    record: Row = {key: asked[key] for key in ("prompt", "messages") if key in asked}
+    record |= {
         "id": one.id,
         "custom_id": one.custom_id,
-        "line": one.line,
         "state": one.state.value,
         "sample": one.sample,
         "text": one.text,
         "finish_reason": one.finish_reason,
         "prompt_tokens": one.prompt_tokens,
         "completion_tokens": one.completion_tokens,
+    }
+    if one.logprobs is not None:
+        record["logprobs"] = orjson.Fragment(one.logprobs)
+    record |= {
+        "error": one.error_code and {"code": one.error_code, "message": one.error_message},
+        "line": one.line,
         "model": one.model,
         "revision": one.revision,
         "weights": one.weights,
@@ -105,12 +112,7 @@ def plain(one: Result) -> bytes:
         "started_at": iso(one.started_at),
         "finished_at": iso(one.finished_at),
         "seconds": duration(one.started_at, one.finished_at),
-        "error": one.error_code and {"code": one.error_code, "message": one.error_message},
     }
-    if one.logprobs is not None:
-        record["logprobs"] = orjson.Fragment(one.logprobs)
-    asked: Row = json.loads(one.request) if one.request is not None else {}
-    record |= {key: asked[key] for key in ("prompt", "messages") if key in asked}
     return orjson.dumps(record) + b"\n"
 
 
@@ -119,7 +121,7 @@ def plain(one: Result) -> bytes:
 def test_given_any_results_when_written_as_a_page_then_each_is_as_if_written_alone(
     results: list[Result],
 ) -> None:
-    assert jsonl.page_lines(MadePage(results)) == b"".join(map(plain, results))
+    assert jsonl.page_lines(MadePage(results), full_layout()) == b"".join(map(plain, results))
 
 
 def read_jsonl(file: Path) -> list[Row]:
@@ -141,7 +143,7 @@ def written(
 ) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out"
-        assert write(results, target, format=format_, raw=True) == len(results)
+        assert write(results, target, format=format_, options=FULL, raw=True) == len(results)
         return read(target)
 
 
@@ -175,7 +177,7 @@ def test_given_any_texts_when_written_as_raw_csv_then_they_come_back(results: li
         if "prompt" in request:
             assert row["prompt"] == request["prompt"]
         else:
-            assert json.loads(row["prompt"]) == request["messages"]
+            assert json.loads(row["messages"]) == request["messages"]
 
 
 @settings(max_examples=60, deadline=None)

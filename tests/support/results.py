@@ -9,6 +9,10 @@ import orjson
 
 from db.records import Batch, Result
 from db.states import BatchState, JobState
+from producer.export.layout import Layout, RecordOptions, layout_of
+
+#: Every column that there is.
+FULL = RecordOptions(provenance=True, with_prompt=True)
 
 BATCH_ID = "bk3v9xq2h7mz"
 
@@ -111,3 +115,7 @@ def many(count: int, **changes: Any) -> Iterator[Result]:
     model = result(**changes)
     for line in range(1, count + 1):
         yield model._replace(line=line, id=f"{BATCH_ID}-{line}")
+
+
+def full_layout(*, documents: bool = True) -> Layout:
+    return layout_of(None, FULL, documents=documents)

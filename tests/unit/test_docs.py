@@ -9,11 +9,9 @@ import shlex
 import signal
 import subprocess
 import sys
-from array import array
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -25,15 +23,13 @@ from db.sampling import ALIASES, SamplingParams
 from db.settings import PREFIX, Settings, variable
 from producer.cli import main
 from producer.client import Client
-from producer.export.csv_table import COLUMNS
-from producer.export.jsonl import document
 from producer.export.openai_batch import REFUSED
+from producer.export.record_columns import RECORD_COLUMNS
 from producer.reading import Line, read
 from producer.reading.keys import NAMES
 from tests.support.collector import Collector, request
 from tests.support.command_line import parse
 from tests.support.processes import WorkerProcess, environment
-from tests.support.results import result
 from worker.engine.parameters import modes_table
 from worker.engine.protocol import Cancelled, Completed, EngineConfig, Failed
 
@@ -204,15 +200,14 @@ def test_every_shown_request_is_valid(mode: Mode, tmp_path: Path) -> None:
         assert [line for line in found if not isinstance(line, Line)] == []
 
 
-def test_every_field_of_a_record_is_documented() -> None:
-    output = section(FORMATS, "## Output")
-    request = {"prompt": "p", "messages": [], "completion": "c"}
-    measures: dict[str, Any] = {"logprob": -1.0, "embedding": array("f", [1.0])}
-    measures |= {"reasoning": "r", "tool_calls": "[]"}
-    whole = document(result(logprobs="[]", request=request, **measures))
-    documented = {name for row in rows(section(output, "### JSON Lines")) for name in names(row[0])}
-    assert documented == set(whole)
-    assert blocks(section(output, "### CSV"), "text") == [",".join(COLUMNS) + "\n"]
+def test_every_column_of_a_record_is_documented() -> None:
+    table = section(section(FORMATS, "## Output"), "### Records")
+    documented = [(name, *row[1:]) for row in rows(table) for name in names(row[0])]
+    declared = [
+        (column.name, column.type.value, column.part.value, column.meaning)
+        for column in RECORD_COLUMNS
+    ]
+    assert documented == declared
 
 
 # --- commands -------------------------------------------------------------------------------

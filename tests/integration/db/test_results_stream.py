@@ -102,7 +102,7 @@ def test_given_finished_jobs_when_streamed_in_input_order_then_they_come_by_line
 def test_given_failed_jobs_when_only_they_are_streamed_then_they_tell_why(
     database: Database, finished: Batch
 ) -> None:
-    found = list(results.stream(database, finished, order="input", failed_only=True))
+    found = list(results.stream(database, finished, order="input", only="failed"))
     assert [(one.line, one.state, one.error_code, one.attempts) for one in found] == [
         (3, JobState.FAILED, "broken", 1),
         (6, JobState.FAILED, "invalid_request", 0),

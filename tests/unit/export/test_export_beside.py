@@ -14,7 +14,9 @@ import pytest
 from db.errors import OutputError
 from db.pages import MadePage, Page
 from producer.export import beside, jsonl, write_pages
-from tests.support.results import result
+from tests.support.results import full_layout, result
+
+LAYOUT = full_layout()
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +47,9 @@ def others() -> list[psutil.Process]:
 )
 def test_given_many_pages_when_written_beside_then_the_bytes_are_the_same(text: str) -> None:
     count = beside.FIRST + 30
-    assert all_of(beside.lines(pages(count, text))) == all_of(jsonl.lines(pages(count, text)))
+    assert all_of(beside.lines(pages(count, text), LAYOUT)) == all_of(
+        jsonl.lines(pages(count, text), LAYOUT)
+    )
     assert others() == []
 
 
@@ -54,7 +58,7 @@ def test_given_few_pages_when_written_beside_then_no_process_is_started(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("subprocess.Popen", None)
-    assert len(list(beside.lines(pages(count)))) == count
+    assert len(list(beside.lines(pages(count), LAYOUT))) == count
 
 
 def test_given_one_processor_when_written_beside_then_no_process_is_started(
@@ -62,11 +66,11 @@ def test_given_one_processor_when_written_beside_then_no_process_is_started(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     monkeypatch.setattr("subprocess.Popen", None)
-    assert len(list(beside.lines(pages(beside.FIRST + 1)))) == beside.FIRST + 1
+    assert len(list(beside.lines(pages(beside.FIRST + 1), LAYOUT))) == beside.FIRST + 1
 
 
 def test_given_lines_that_are_left_early_when_closed_then_the_process_is_gone() -> None:
-    lines = beside.lines(pages(beside.FIRST + 200, "long " * 20_000))
+    lines = beside.lines(pages(beside.FIRST + 200, "long " * 20_000), LAYOUT)
     for _ in range(beside.FIRST + 1):
         next(lines)
     assert len(others()) == 1
@@ -88,7 +92,7 @@ def test_given_a_process_that_is_killed_when_written_then_the_file_stays_as_it_w
         yield from pages(1_000, "long " * 20_000)
 
     with pytest.raises(OutputError, match="has died: try again"):
-        write_pages(interrupted(), target, format="jsonl", beside=True)
+        write_pages(interrupted(), target, format="jsonl", layout=LAYOUT, beside=True)
     assert target.read_bytes() == b"before"
     assert others() == []
 
@@ -101,7 +105,7 @@ def test_given_pages_that_fail_when_written_beside_then_the_error_passes_and_not
         raise ValueError("the database has gone")
 
     with pytest.raises(ValueError, match="has gone"):
-        write_pages(failing(), tmp_path / "out.jsonl", format="jsonl", beside=True)
+        write_pages(failing(), tmp_path / "out.jsonl", format="jsonl", layout=LAYOUT, beside=True)
     assert list(tmp_path.iterdir()) == []
     assert others() == []
 
@@ -110,7 +114,7 @@ def test_given_pages_that_fail_when_written_beside_then_the_error_passes_and_not
 def test_given_a_parent_that_is_killed_when_its_pipe_ends_then_the_process_ends(
     cut_off: bytes,
 ) -> None:
-    whole = pickle.dumps(MadePage([result()]))
+    whole = pickle.dumps(LAYOUT) + pickle.dumps(MadePage([result()]))
     done = subprocess.run(
         [sys.executable, "-m", "producer.export.beside_main"],
         input=whole + cut_off,
@@ -118,5 +122,5 @@ def test_given_a_parent_that_is_killed_when_its_pipe_ends_then_the_process_ends(
         timeout=60,
         check=True,
     )
-    assert pickle.loads(done.stdout) == jsonl.page_lines(MadePage([result()]))
+    assert pickle.loads(done.stdout) == jsonl.page_lines(MadePage([result()]), LAYOUT)
     assert done.stderr == b""

@@ -11,12 +11,13 @@ import pytest
 
 from db.records import Result
 from producer.export import write
-from tests.support.results import LOGPROBS, failure, result
+from tests.support.results import FULL, LOGPROBS, failure, result
 
 
 def rows(tmp_path: Path, *results: Result, raw: bool = False) -> list[dict[str, str]]:
     target = tmp_path / "out.csv"
-    assert write(results, target, format="csv", raw=raw) == len(results)
+    count = write(results, target, format="csv", options=FULL, raw=raw)
+    assert count == len(results)
     with target.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, strict=True))
 
@@ -43,15 +44,16 @@ def test_given_a_sample_and_a_failure_when_written_then_each_is_a_flat_row(tmp_p
 def test_given_a_chat_when_written_then_its_messages_are_json(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": 'Grüß, "Gott"\n'}]
     (row,) = rows(tmp_path, result(request={"messages": messages}))
-    assert json.loads(row["prompt"]) == messages
+    assert (row["prompt"], json.loads(row["messages"])) == ("", messages)
 
 
 def test_given_no_results_when_written_then_there_is_a_header(tmp_path: Path) -> None:
     target = tmp_path / "out.csv"
     assert write([], target, format="csv") == 0
-    header = target.read_bytes()
-    assert header.startswith(b"id,custom_id,line,state,sample,text,")
-    assert header.endswith(b",prompt,completion\r\n")
+    assert target.read_bytes() == (
+        b"id,custom_id,state,sample,text,logprob,perplexity,embedding,reasoning,tool_calls,"
+        b"finish_reason,prompt_tokens,completion_tokens,logprobs,error_code,error_message\r\n"
+    )
 
 
 @pytest.mark.parametrize("text", ['a,"b"', "a\nb", "a\r\nb", "a\rb", " a ", "", "\n", "'=x"])

@@ -16,12 +16,12 @@ import zstandard
 from db.records import Result
 from db.states import JobState
 from producer.export import write
-from tests.support.results import BATCH_ID, LOGPROBS, failure, result
+from tests.support.results import BATCH_ID, FULL, LOGPROBS, failure, result
 
 
 def written(tmp_path: Path, *results: Result) -> list[dict[str, Any]]:
     target = tmp_path / "out.jsonl"
-    assert write(results, target, format="jsonl") == len(results)
+    assert write(results, target, format="jsonl", options=FULL) == len(results)
     content = target.read_bytes()
     assert content.count(b"\n") == len(results)
     return [json.loads(line) for line in content.splitlines()]

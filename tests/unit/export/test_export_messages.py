@@ -14,7 +14,7 @@ from db.pages import MadePage
 from db.records import Result
 from producer.export import csv_table, jsonl, openai_batch, write
 from producer.results_table import _outcome
-from tests.support.results import batch, result
+from tests.support.results import batch, full_layout, result
 
 CALLS: list[dict[str, Any]] = [
     {
@@ -39,7 +39,7 @@ def called(text: str = "") -> Result:
 
 def test_given_thinking_and_calls_when_written_as_jsonl_then_only_those_that_there_are() -> None:
     page = MadePage([thought(), called(), result(line=3)])
-    first, second, third = map(orjson.loads, jsonl.page_lines(page).splitlines())
+    first, second, third = map(orjson.loads, jsonl.page_lines(page, full_layout()).splitlines())
     assert (first["reasoning"], first["text"]) == ("Hm,\n50 % of it.", "Hi there")
     assert "tool_calls" not in first
     assert (second["text"], second["tool_calls"]) == ("", CALLS)
@@ -49,8 +49,10 @@ def test_given_thinking_and_calls_when_written_as_jsonl_then_only_those_that_the
 
 
 def test_given_the_same_when_written_as_csv_then_each_has_its_column() -> None:
-    written = csv_table.header() + b"".join(csv_table.lines([thought(), called()], raw=True))
-    first, second = csv.DictReader(io.StringIO(written.decode(), newline=""))
+    layout = full_layout(documents=False)
+    (lines,) = csv_table.lines([MadePage([thought(), called()])], layout, raw=True)
+    written = (csv_table.header(layout, raw=True) + lines[1]).decode()
+    first, second = csv.DictReader(io.StringIO(written, newline=""))
     assert (first["reasoning"], first["tool_calls"]) == ("Hm,\n50 % of it.", "")
     assert orjson.loads(second["tool_calls"]) == CALLS
 
@@ -58,7 +60,9 @@ def test_given_the_same_when_written_as_csv_then_each_has_its_column() -> None:
 def test_given_thinking_that_begins_like_a_formula_when_written_as_csv_then_it_is_harmless() -> (
     None
 ):
-    (line,) = csv_table.lines([result(reasoning="=1+1")], raw=False)
+    page = MadePage([result(reasoning="=1+1")])
+    ((count, line),) = csv_table.lines([page], full_layout(documents=False), raw=False)
+    assert count == 1
     assert b"'=1+1" in line
 
 

@@ -17,10 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from db.modes import Mode
 from db.records import Result
-from producer.export import parquet, write
-from tests.support.results import BATCH_ID, LOGPROBS, batch, failure, many, result
+from producer.export import write
+from producer.export.arrow_table import schema_of
+from producer.export.layout import RecordOptions, layout_of
+from tests.support.results import (
+    BATCH_ID,
+    FULL,
+    LOGPROBS,
+    batch,
+    failure,
+    full_layout,
+    many,
+    result,
+)
 
 
 def test_given_results_when_written_then_columns_have_their_types(tmp_path: Path) -> None:
@@ -30,9 +40,9 @@ def test_given_results_when_written_then_columns_have_their_types(tmp_path: Path
         result(1, logprobs=json.dumps(LOGPROBS), request={"prompt": "P"}),
         failure(2, request={"messages": messages}),
     ]
-    assert write(results, target, format="parquet") == 2
+    assert write(results, target, format="parquet", options=FULL) == 2
     table = pq.read_table(target)
-    assert table.schema.equals(parquet.SCHEMA)
+    assert table.schema.equals(schema_of(full_layout(documents=False)))
     first, second = table.to_pylist()
     assert first["started_at"] == datetime(2025, 10, 9, 8, 53, 20, 250_000, UTC)
     assert (first["line"], first["prompt_tokens"], first["seconds"]) == (1, 3, 1.25)
@@ -51,7 +61,8 @@ def test_given_results_when_written_then_columns_have_their_types(tmp_path: Path
 def test_given_no_results_when_written_then_the_schema_is_there(tmp_path: Path) -> None:
     target = tmp_path / "a.parquet"
     assert write([], target, format="parquet") == 0
-    assert pq.read_table(target).schema.equals(parquet.SCHEMA)
+    lean = layout_of(None, RecordOptions(), documents=False)
+    assert pq.read_table(target).schema.equals(schema_of(lean))
 
 
 def test_given_many_results_when_written_then_row_groups_are_bounded(tmp_path: Path) -> None:
@@ -78,6 +89,7 @@ def test_given_the_batch_when_written_then_the_metadata_names_it(tmp_path: Path)
     metadata = pq.read_schema(target).metadata
     assert metadata[b"promptmill.batch"] == BATCH_ID.encode()
     assert metadata[b"promptmill.name"] == b"night run"
+    assert metadata[b"promptmill.mode"] == b"generate"
 
 
 def test_given_a_minus_infinite_logprob_when_written_then_it_is_null(tmp_path: Path) -> None:
@@ -133,13 +145,12 @@ def test_given_vectors_with_gaps_when_written_then_each_is_a_list_of_float32(
         result(3, embedding=last, **nothing),
         result(4, logprob=-6.0, completion_tokens=3, **nothing),
     ]
-    write(results, target, format="parquet", batch=batch(mode=Mode.EMBED))
+    write(results, target, format="parquet")
     table = pq.read_table(target)
     assert table.schema.field("embedding").type == pa.list_(pa.float32())
     assert table["embedding"].to_pylist() == [first.tolist(), None, last.tolist(), None]
     assert table["logprob"].to_pylist() == [None, None, None, -6.0]
     assert table["perplexity"].to_pylist()[3] == pytest.approx(math.exp(2))
-    assert table.schema.metadata[b"promptmill.mode"] == b"embed"
 
 
 def test_given_long_vectors_when_written_then_a_row_group_holds_few(tmp_path: Path) -> None:

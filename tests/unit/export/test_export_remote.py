@@ -13,7 +13,7 @@ import pytest
 from db.errors import OutputError
 from db.records import Result
 from producer.export import check_target, write
-from tests.support.results import many
+from tests.support.results import BATCH_ID, many
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def test_given_a_url_when_written_then_the_file_is_there(
 ) -> None:
     assert write(many(3), "memory://d/out.jsonl", format="jsonl") == 3
     lines = memory.cat("/d/out.jsonl").splitlines()
-    assert [json.loads(line)["line"] for line in lines] == [1, 2, 3]
+    assert [json.loads(line)["id"] for line in lines] == [f"{BATCH_ID}-{n}" for n in (1, 2, 3)]
+    assert json.loads(memory.cat("/d/out.jsonl.meta.json"))["records"] == 3
 
 
 def test_given_a_parquet_url_when_written_then_it_can_be_read(
@@ -85,7 +86,7 @@ def test_given_a_driver_that_fails_at_the_end_when_writing_then_it_is_told(
 
 def test_given_a_file_url_when_written_then_the_local_rules_hold(tmp_path: Path) -> None:
     write(many(1), f"file://{tmp_path}/out.jsonl", format="jsonl")
-    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.meta.json"]
     with pytest.raises(OutputError, match="its folder does not exist: create it"):
         write(many(1), f"file://{tmp_path}/no/out.jsonl", format="jsonl")
 

@@ -13,6 +13,8 @@ from db.queries import batches, outcomes, steering
 from db.queries.results import Order, pages, stream
 from db.records import Batch
 from producer.export import ExportFormat, beside, write, write_pages
+from producer.export.layout import layout_of
+from tests.support.results import FULL
 from tests.support.stored import a_batch, a_claim, a_worker, failed, succeeded
 
 
@@ -37,7 +39,7 @@ def exported(
 ) -> list[dict[str, Any]]:
     target = folder / "out.jsonl"
     results = stream(database, batch, order=order, with_request=True)
-    count = write(results, target, format=format_, batch=batch)
+    count = write(results, target, format=format_, batch=batch, options=FULL)
     found = [json.loads(line) for line in target.read_bytes().splitlines()]
     assert len(found) == count
     return found
@@ -76,9 +78,10 @@ def test_given_a_mixed_batch_when_written_in_pages_then_the_bytes_are_those_of_i
     monkeypatch.setattr("db.queries.results._PAGE", 1)
     paged, single = tmp_path / "paged", tmp_path / "single"
     found = pages(database, mixed, order=order, with_request=True)
-    count = write_pages(found, paged, format=format_, batch=mixed, beside=True)
+    layout = layout_of(mixed, FULL, documents=format_ == "jsonl")
+    count = write_pages(found, paged, format=format_, layout=layout, batch=mixed, beside=True)
     found_too = stream(database, mixed, order=order, with_request=True)
-    assert write(found_too, single, format=format_, batch=mixed) == count
+    assert write(found_too, single, format=format_, batch=mixed, options=FULL) == count
     assert paged.read_bytes() == single.read_bytes()
 
 

@@ -1,0 +1,39 @@
+"""Options on what records look like: what `results` and `run` take alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from producer.commands.options import Pair
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: The parameters that `output_options` adds, besides `raw`.
+OUTPUT_OPTIONS = ("provenance", "no_input_columns", "output_columns", "expand")
+
+
+def output_options(function: F) -> F:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+_OPTIONS = (
+    click.option(
+        "--provenance", is_flag=True, help="With what made each record: seed, worker, versions, …"
+    ),
+    click.option("--no-input-columns", is_flag=True, help="Without the columns of the input."),
+    click.option(
+        "--output-column",
+        "output_columns",
+        type=Pair(),
+        multiple=True,
+        metavar="OLD=NEW",
+        help="Another name for a column of ours, as in text=label; repeat it.",
+    ),
+    click.option("--expand", is_flag=True, help="Fields of JSON answers become columns."),
+    click.option("--raw", is_flag=True, help="CSV cells as they are, formulas too."),
+)
