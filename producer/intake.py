@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from io import IOBase
 from itertools import chain
 from os import PathLike
-from typing import Any, Unpack
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, Unpack
 
 from db.errors import UsageError
 from producer.input_columns.header import Header
-from producer.reading import BadLine, Line, ReadingOptions, parse_all, read
+from producer.reading import BadLine, Line, ReadingOptions, parse_all, parse_table, read
 
-#: A path, URL or glob of a prompt file; or prompts (text) and requests (mappings) themselves.
-Source = str | PathLike[str] | Iterable[Any]
+if TYPE_CHECKING:
+    from producer.reading.tables import Table
+
+#: A path, URL or glob of a prompt file; a table of any library that speaks Arrow; or prompts
+#: (text) and requests (mappings) themselves.
+Source = str | PathLike[str] | Iterable[Any] | Any
+
+_ACCEPTED = (
+    "give a path, URL or glob of a file, a table (pandas, polars, pyarrow, datasets), or a list or "
+    "generator of texts and dicts"
+)
+
+#: No tables, which saves a look.
+_PLAIN = (list, tuple, Mapping, GeneratorType)
+#: Iterables whose items are no prompts, or come in no order.
+_REFUSED = (bytes, bytearray, memoryview, Set, IOBase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +73,51 @@ def from_source(
     quoting: str | None = None,
     **options: Unpack[ReadingOptions],
 ) -> Lines:
-    """The lines of a file, or of an iterable of prompts and requests; a mapping is one request."""
-    if isinstance(source, Mapping):
-        source = [source]
+    """The lines of a file, of a table, or of an iterable of prompts and requests.
+
+    A mapping is one request. Raises TypeError for anything else, which says what is accepted.
+    """
     if isinstance(source, str | PathLike):
         return from_files([str(source)], given_format=given_format, quoting=quoting, **options)
 
-    def begin() -> Reading:
-        header = _header(options)
-        return Reading(parse_all(source, header=header, **options), header)
+    table = None if isinstance(source, _PLAIN) else _table_of(source)
+    if table is not None:
+        return Lines(lambda: _of_table(table, options), table.repeatable)
+    items = _items_of(source, by_template=options.get("template") is not None)
+    return Lines(lambda: _of_items(items, options), isinstance(items, list | tuple))
 
-    return Lines(begin, repeatable=isinstance(source, list | tuple))
+
+def _table_of(source: Any) -> Table | None:
+    from producer.reading.tables import table_of
+
+    return table_of(source)
+
+
+def _of_table(table: Table, options: ReadingOptions) -> Reading:
+    header = _header(options)
+    return Reading(parse_table(table, header=header, **options), header)
+
+
+def _of_items(items: Iterable[Any], options: ReadingOptions) -> Reading:
+    header = _header(options)
+    return Reading(parse_all(items, header=header, **options), header)
+
+
+def _items_of(source: Any, *, by_template: bool) -> Iterable[Any]:
+    """Prompts and requests. Raises TypeError for what holds none, or has no order."""
+    name = type(source).__name__
+    if isinstance(source, Mapping):
+        if by_template or any(key in source for key in ("prompt", "messages", "text", "body")):
+            return [source]
+        raise TypeError(
+            f"a {name} without 'prompt' or 'messages' is no request; for a dict of columns give "
+            f"pyarrow.table(it): {_ACCEPTED}"
+        )
+    is_frame = hasattr(source, "columns") and hasattr(source, "dtypes")
+    is_arrow = type(source).__module__.startswith("pyarrow.")
+    if is_frame or is_arrow or isinstance(source, _REFUSED) or not isinstance(source, Iterable):
+        raise TypeError(f"a {name} can't be submitted: {_ACCEPTED}")
+    return source
 
 
 def _header(options: ReadingOptions) -> Header:

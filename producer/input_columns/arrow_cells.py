@@ -20,7 +20,7 @@ class Unstorable(ValueError):
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:
-    """The type that a column is stored as: of an extension type its storage, of a view the list.
+    """The type that a column is stored as: of an extension type its storage, of a view its like.
 
     Raises Unstorable.
     """
@@ -30,6 +30,17 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
         return plain_type(type_.value_type)
     if types.is_union(type_) or types.is_interval(type_):
         raise Unstorable(f"holds {type_}, which has no place in a row: convert it to strings")
+    if types.is_string_view(type_):
+        return pa.large_string()
+    if types.is_binary_view(type_):
+        return pa.large_binary()
+    if types.is_dictionary(type_):
+        return pa.dictionary(type_.index_type, plain_type(type_.value_type), type_.ordered)
+    return _plain_nested(type_)
+
+
+def _plain_nested(type_: pa.DataType) -> pa.DataType:
+    """`plain_type` of a nested type."""
     if types.is_struct(type_):
         return pa.struct([_plain_field(type_.field(index)) for index in range(type_.num_fields)])
     if types.is_map(type_):
@@ -58,7 +69,8 @@ def cells_of(array: pa.Array) -> list[Any]:
     if types.is_run_end_encoded(type_):
         return cells_of(pc.run_end_decode(array))
     if types.is_dictionary(type_):
-        return cells_of(array.dictionary_decode())
+        values = cells_of(array.dictionary)
+        return [None if index is None else values[index] for index in array.indices.to_pylist()]
     encode = next(encode for is_type, encode in _ENCODERS if is_type(type_))
     return encode(array)
 
@@ -128,10 +140,12 @@ def _lists(array: pa.Array) -> list[Any]:
 
 def _maps(array: pa.Array) -> list[Any]:
     """A list of pairs each: a map's keys need be no text."""
-    lengths = [None if value is None else len(value) for value in array.to_pylist()]
-    kept = array.take(pa.array(range(len(array))))  # without the entries around a slice
-    pairs = zip(cells_of(kept.keys), cells_of(kept.items), strict=True)
-    return _cut([list(pair) for pair in pairs], lengths)
+    pairs = [list(pair) for pair in zip(cells_of(array.keys), cells_of(array.items), strict=True)]
+    bounds = array.offsets.to_pylist()
+    return [
+        pairs[start:end] if there else None
+        for there, start, end in zip(array.is_valid().to_pylist(), bounds, bounds[1:], strict=False)
+    ]
 
 
 def _cut(values: list[Any], lengths: Sequence[int | None]) -> list[Any]:
@@ -178,5 +192,6 @@ _ENCODERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], list[
     (types.is_struct, _structs),
     (types.is_map, _maps),
     (_is_list, _lists),
+    (types.is_string_view, _plain),
     (lambda type_: plain_type(type_) == type_, _plain),
 )

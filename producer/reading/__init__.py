@@ -9,7 +9,7 @@ where it was written on purpose (JSON, a cell); in a .txt file such a line is bl
 """
 
 from producer.reading.lines import BadLine, InputWarning, Line
-from producer.reading.reader import ReadingOptions, parse, parse_all, read
+from producer.reading.reader import ReadingOptions, parse, parse_all, parse_table, read
 from producer.reading.template import Template
 from producer.reading.texts import DEFAULT_MAX_PROMPT_BYTES
 
@@ -22,5 +22,6 @@ __all__ = [
     "Template",
     "parse",
     "parse_all",
+    "parse_table",
     "read",
 ]

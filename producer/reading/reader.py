@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, NamedTuple, TypedDict, Unpack, get_args
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack, get_args
 
 from db.errors import InputError, UsageError
 from db.modes import Mode
@@ -31,6 +31,9 @@ from producer.reading.streams import (
 )
 from producer.reading.template import TEXT_COLUMN, no_such_column
 from producer.reading.texts import DEFAULT_MAX_PROMPT_BYTES, shown
+
+if TYPE_CHECKING:
+    from producer.reading.tables import Table
 
 #: What a number counts, in messages.
 _UNITS: dict[Format, str] = {
@@ -114,6 +117,17 @@ def parse_all(
     parser = _parser(options, header)
     for number, item in enumerate(items, start=1):
         yield parser.parse(item, "<items>", number, "item")
+
+
+def parse_table(
+    table: Table, *, header: Header | None = None, **options: Unpack[ReadingOptions]
+) -> Iterator[Line | BadLine]:
+    """As `parse_all`, for the rows of a table. Raises InputError for columns that don't fit."""
+    from producer.reading.tables import NAME
+
+    parser = _parser(options, header)
+    for number, row in table.items(parser.rules):
+        yield parser.parse(row, NAME, number, "row")
 
 
 def _parser(options: ReadingOptions, header: Header | None = None) -> RequestParser:

@@ -28,10 +28,8 @@ ARRAYS: dict[str, pa.Array] = {
     "double": pa.array([0.1, None, float("-inf"), float("nan"), -0.0, 5e-324]),
     "string": pa.array(["007", None, "", "a\0\t\n\\é😀"]),
     "large_string": pa.array(["x", None], pa.large_string()),
-    "string_view": pa.array(["x", None], pa.string_view()),
     "binary": pa.array([b"\xff\0", None, b""]),
     "fixed binary": pa.array([b"abcd", None], pa.binary(4)),
-    "binary_view": pa.array([b"\xff", None], pa.binary_view()),
     "date32": pa.array([_DAY.date(), None]),
     "date64": pa.array([_DAY.date(), None], pa.date64()),
     "time32": pa.array([_DAY.time().replace(microsecond=0), None], pa.time32("s")),
@@ -98,6 +96,20 @@ def test_list_view_is_stored_as_a_list() -> None:
     array = pa.array([[1, 2], None, [3]], pa.list_view(pa.int64()))
     assert plain_type(array.type) == pa.list_(pa.int64())
     assert array_of(cells_of(array), pa.list_(pa.int64())).to_pylist() == array.to_pylist()
+
+
+def test_views_are_stored_as_large_types() -> None:
+    views = pa.array(["x", None, "y", "x"], pa.string_view())
+    for array, plain in (
+        (views, pa.large_string()),
+        (pa.array([b"\xff", None], pa.binary_view()), pa.large_binary()),
+        (
+            pa.DictionaryArray.from_arrays(pa.array([0, None, 2], pa.uint32()), views),
+            pa.dictionary(pa.uint32(), pa.large_string()),
+        ),
+    ):
+        assert plain_type(array.type) == plain
+        assert array_of(cells_of(array), plain).to_pylist() == array.to_pylist()
 
 
 def test_nested_extension_is_stored_as_its_storage() -> None:
