@@ -23,6 +23,7 @@ Kind = Literal[
     "gemma3-tied",
     "mamba",
     "t5",
+    "bart",
     "gpt2-wide",
     "gemma3-wide",
 ]
@@ -59,9 +60,9 @@ def build_tiny_model(kind: Kind, folder: Path) -> Path:
     today's decoders; `gemma3` has sliding and
     full attention layers, a chat template and a leading <bos>; `gemma3-tied` is the same in the
     shape of the published ones, whose output is the embedding; `mamba` is a state-space model,
-    `t5` an encoder-decoder: the two that continuous batching does not take. The `wide` ones have
-    heads of 32, the least that vLLM's attention on a CPU takes; `llama-biased` has two key heads,
-    biases, and a width that no two devices share evenly.
+    `t5` an encoder-decoder, `bart` one with rules of its own: those that continuous batching does
+    not take. The `wide` ones have heads of 32, the least that vLLM's attention on a CPU takes;
+    `llama-biased` has two key heads, biases, and a width that no two devices share evenly.
     """
     import torch
     from transformers.utils import logging
@@ -282,6 +283,41 @@ def _mamba(tokenizer: Any) -> Any:
     return MambaForCausalLM(config)
 
 
+def _bart_tokenizer() -> Any:
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>"}
+    return wrapped(byte_level_tokenizer(special), "<s> $A </s>")
+
+
+def _bart(tokenizer: Any) -> Any:
+    """As the published ones, with rules of its own: see its generation config."""
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    config = BartConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=CONTEXT_LENGTH,
+        d_model=64,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_ffn_dim=128,
+        decoder_ffn_dim=128,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        init_std=0.3,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.eos_token_id,
+        forced_eos_token_id=None,
+    )
+    model = BartForConditionalGeneration(config)
+    rules = model.generation_config
+    rules.forced_bos_token_id = tokenizer.bos_token_id
+    rules.forced_eos_token_id = tokenizer.eos_token_id
+    rules.no_repeat_ngram_size = 3
+    rules.min_length = 12
+    return model
+
+
 def _t5(tokenizer: Any) -> Any:
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
@@ -313,6 +349,7 @@ _BUILDERS: dict[Kind, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "gemma3-tied": (_gemma3_tokenizer, _gemma3_tied),
     "mamba": (_gpt2_tokenizer, _mamba),
     "t5": (_t5_tokenizer, _t5),
+    "bart": (_bart_tokenizer, _bart),
     "gpt2-wide": (_gpt2_tokenizer, partial(_gpt2, heads=2)),
     "gemma3-wide": (_gemma3_tokenizer, partial(_gemma3, head_dim=32)),
     "llama-biased": (_gpt2_tokenizer, _llama_biased),

@@ -20,6 +20,7 @@ from db.errors import ModelLoadError, ModelUnavailable, SettingsError
 from worker.engine.kerashub.fidelity import check_config, check_parameters
 from worker.engine.kerashub.framework import Device, begin, is_out_of_memory, pick_device
 from worker.engine.protocol import EngineConfig
+from worker.engine.shared.generation_rules import warn_not_followed
 from worker.engine.shared.metadata import (
     LOAD_ERRORS,
     context_length,
@@ -81,7 +82,9 @@ def load(config: EngineConfig, framework: str, *, insist: bool) -> LoadedModel:
         tied = bool(getattr(text, "tie_word_embeddings", False))
         check_parameters(config.model, _tensors(folder), tied, model.count_params())
     tokenizer = load_tokenizer(config)
-    ends = SimpleNamespace(config=shape, generation_config=_generation_config(folder))
+    rules = _generation_config(folder)
+    warn_not_followed("keras", rules)
+    ends = SimpleNamespace(config=shape, generation_config=rules)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,

@@ -31,6 +31,8 @@ class Admission:
     decoder_start_id: int | None = None
     #: Adapters that are loaded beside it, by name.
     adapters: Collection[str] = ()
+    #: The checkpoint's rules make the last token that a limit allows an end token.
+    forced_end: bool = False
 
     def continuations(
         self, request: Request, prompt: Prompt, longest: int | None
@@ -73,6 +75,8 @@ class Admission:
                 context=prompt.context,
                 penalised_ids=prompt.token_ids if start is None else (start,),
                 guide=None if guide is None else guide.copy(),
+                ruled=guide is None,
+                forced_end=self.forced_end and guide is None,
                 phases=self.prompter.phases(request, prompt),
             )
             for index in range(params.n)

@@ -25,7 +25,7 @@ from worker.engine.text_stream import Decode
 NOT_FINITE_ERROR, STRUCTURE_ERROR = "not_finite", "structure_failed"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Continuation:
     """The tokens of one sample, from the prompt's last token to the sample's own last one."""
 
@@ -43,6 +43,10 @@ class Continuation:
     decode: Decode
     #: The prompt's last tokens, behind which the text is decoded; none: they begin a text.
     context: Sequence[int] = ()
+    #: It follows what the checkpoint asks of every text; a structure is followed instead.
+    ruled: bool = True
+    #: The checkpoint's rules make the last token that the limit allows an end token.
+    forced_end: bool = False
     #: Ids that the repetition penalty starts from; an encoder-decoder's is not the prompt.
     penalised_ids: Sequence[int] = ()
     #: What the text must look like; None: anything.
@@ -138,13 +142,14 @@ class Continuation:
         self.token_ids.append(token_id)
         if self.params.repetition_penalty != 1:
             self._seen[token_id] = None
+        at_limit = len(self.token_ids) >= self.limit
         if (
-            token_id in self.end_ids
+            (token_id in self.end_ids and not (at_limit and self.forced_end))
             or (self._stops is not None and any(self._stops.push(one) for one in own))
             or (self.guide is not None and self.guide.ended)
         ):
             self.finish_reason = "stop"
-        elif len(self.token_ids) >= self.limit:
+        elif at_limit:
             self.finish_reason = "length"
         return self.finish_reason is not None
 

@@ -21,6 +21,7 @@ from worker.engine.shared.backend import OnEnd, Progress
 from worker.engine.shared.continuation import Continuation
 from worker.engine.transformers import memory, paged, probe
 from worker.engine.transformers.loading import LoadedModel
+from worker.engine.transformers.rules import Rules, backend_name
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class ContinuousBackend:
         loaded: LoadedModel,
         config: EngineConfig,
         *,
+        rules: Rules,
         own_attention: bool = True,
     ) -> None:
         """Reads only. `own_attention`: ours, where it suits the model."""
@@ -46,11 +48,12 @@ class ContinuousBackend:
         self.longest: int | None = None
         self._loaded = loaded
         self._config = config
+        self._rules = rules
         self._attention = paged.own_attention(loaded.model) if own_attention else None
         how = "sdpa" if self._attention is None else "packed"
         self._team = loaded.team
         shared = "" if self._team.size == 1 else f", tensor parallel {self._team.size}"
-        self.name = f"continuous, {how} attention{shared}"
+        self.name = backend_name(f"continuous, {how} attention{shared}", rules)
         self._events: paged.Events = Queue()
         self._lock = Lock()
         #: What was submitted and has not ended, by id.
@@ -159,6 +162,7 @@ class ContinuousBackend:
                 self._team,
                 attention=self._attention,
                 adapters=self._loaded.adapters,
+                rules=self._rules,
             )
         manager.start()
         return manager

@@ -30,6 +30,7 @@ from worker.engine.transformers.loading import LoadedModel, hardware
 from worker.engine.transformers.measuring.measurer import Measurer
 from worker.engine.transformers.parallel.start import load_on_devices
 from worker.engine.transformers.parallel.team import Alone
+from worker.engine.transformers.rules import Rules
 from worker.engine.transformers.static import StaticBackend
 
 #: Engine options and the words that they take.
@@ -39,6 +40,8 @@ OPTIONS = {
     "attention": ("packed", "sdpa"),
     #: Packs the weights of a plain checkpoint while it is loaded.
     "quantization": quantization.CHOICES,
+    #: The rules of its own that a checkpoint's generation_config has; none: left out.
+    "generation_rules": ("checkpoint", "none"),
     #: Devices that share the model; auto: all GPUs.
     "tensor_parallel": ("auto", "1", "2", "…"),
 }
@@ -58,6 +61,8 @@ class TransformersEngine(AnsweringEngine):
         self._batching = choice(config.options, "batching", OPTIONS["batching"], "auto")
         self._attention = choice(config.options, "attention", OPTIONS["attention"], "packed")
         self._quantize = choice(config.options, "quantization", OPTIONS["quantization"], "none")
+        rules = OPTIONS["generation_rules"]
+        self._ruled = choice(config.options, "generation_rules", rules, "checkpoint") != "none"
         self._assistance = assistance.read(config.options, self._batching)
 
     def _load(self) -> tuple[Started, EngineInfo]:
@@ -79,7 +84,9 @@ class TransformersEngine(AnsweringEngine):
             loaded.tokenizer, joined=not loaded.encoder_decoder, readable=loaded.readable
         )
         measurer = Measurer(loaded, self._config, prompter)
-        backend = self._backend(loaded)
+        rules = Rules(loaded.model, loaded.end_ids, follow=self._ruled)
+        rules.check(self._config.model)
+        backend = self._backend(loaded, rules)
         vocabulary = loaded.vocabulary
         admission = Admission(
             prompter=prompter,
@@ -88,6 +95,7 @@ class TransformersEngine(AnsweringEngine):
             vocabulary=vocabulary,
             context_length=loaded.context_length,
             adapters=loaded.adapters.digests,
+            forced_end=rules.forces_end,
             decoder_start_id=loaded.decoder_start_id if loaded.encoder_decoder else None,
         )
         measurer.start()
@@ -117,9 +125,15 @@ class TransformersEngine(AnsweringEngine):
         else:
             measurer.measure(request, on_done)
 
-    def _backend(self, loaded: LoadedModel) -> Backend:
+    def _backend(self, loaded: LoadedModel, rules: Rules) -> Backend:
         """The back-end that the model gets, started."""
         if self._assistance is not None:
+            if rules.names:
+                raise ModelLoadError(
+                    f"model '{self._config.model}' can't be assisted, as its generation_config "
+                    f"asks for {', '.join(rules.names)}: leave out the assistance, or set the "
+                    "engine option generation_rules=none to go without its rules"
+                )
             drafter = self._assistance.drafter(loaded, self._config)
             assisted = AssistedBackend(loaded, self._config, drafter)
             assisted.start(self._on_end)
@@ -132,7 +146,7 @@ class TransformersEngine(AnsweringEngine):
             )
         if not reason and self._batching != "static":
             continuous = ContinuousBackend(
-                loaded, self._config, own_attention=self._attention == "packed"
+                loaded, self._config, rules=rules, own_attention=self._attention == "packed"
             )
             try:
                 continuous.start(self._on_end)
@@ -142,6 +156,6 @@ class TransformersEngine(AnsweringEngine):
                 _log.warning("%s (done)", error.message, extra={"action": "engine_static"})
             else:
                 return continuous
-        static = StaticBackend(loaded, self._config)
+        static = StaticBackend(loaded, self._config, rules)
         static.start(self._on_end)
         return static

@@ -47,6 +47,7 @@ from worker.engine.transformers.logprobs import record_logprobs
 from worker.engine.transformers.memory import KvShape, Limits, is_of_a_request, is_out_of_memory
 from worker.engine.transformers.parallel.team import Alone
 from worker.engine.transformers.projections import Projections
+from worker.engine.transformers.rules import Rules
 from worker.engine.transformers.runner import GraphRunner, Runner, TableInputs
 from worker.engine.transformers.turns import Turns
 
@@ -183,6 +184,7 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         *,
         attention: str | None,
         adapters: Adapters,
+        rules: Rules,
     ) -> None:
         """Take the memory; the caller has the turn. Raises whatever transformers or torch raise.
 
@@ -190,6 +192,7 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
         """
         self._attention = attention
         self._adapters = adapters
+        self._rules = rules
         self._tabled = attention == paged_attention.NAME
         self._team = team
         alone = team.size == 1
@@ -281,7 +284,8 @@ class PagedManager(continuous_api.ContinuousBatchingManager):
     def _choose(self, logits: torch.Tensor, batch: Sequence[PagedSequence]) -> torch.Tensor:
         continuations = [sequence.continuation for sequence in batch]
         look_ahead(continuations, logits.shape[1])
-        tokens = sampler.choose(logits, [one.row() for one in continuations])
+        ruled = self._rules.apply(logits, continuations)
+        tokens = sampler.choose(ruled, [one.row() for one in continuations])
         record_logprobs(continuations, logits, tokens)
         self._progress.step(len(batch))
         return tokens

@@ -42,6 +42,7 @@ class Expected:
             limit=len(self.places),
             end_ids=frozenset(),
             decode=lambda _: "",
+            ruled=False,
         )
 
     def disagreement(self, tried: Continuation) -> str | None:

@@ -21,16 +21,19 @@ from worker.engine.shared.padded import PaddedBackend
 from worker.engine.transformers import memory, sampler
 from worker.engine.transformers.loading import LoadedModel
 from worker.engine.transformers.logprobs import record_logprobs
+from worker.engine.transformers.rules import Rules, backend_name
 
 
 class StaticBackend(PaddedBackend):
     """`generate`, one padded batch after the other."""
 
-    def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
+    def __init__(self, loaded: LoadedModel, config: EngineConfig, rules: Rules) -> None:
         # A state has no positions to mask, so padding would be read as text.
         stateful = bool(getattr(loaded.model, "_is_stateful", False))
         super().__init__(config, on_cpu=loaded.device.type == "cpu", same_length=stateful)
         self._loaded = loaded
+        self._rules = rules
+        self.name = backend_name(self.name, rules)
 
     def start(self, on_end: OnEnd) -> None:
         # `generate` fills what a call leaves open from the model's own config.
@@ -43,7 +46,7 @@ class StaticBackend(PaddedBackend):
     def _forward(self, batch: list[Continuation]) -> None:
         for continuation in batch:
             continuation.start()
-        chooser = _Chooser(batch, self.progress, lambda: self._closed)
+        chooser = _Chooser(batch, self.progress, self._rules, lambda: self._closed)
         longest = max(one.limit for one in batch)
         adapters = self._loaded.adapters.rows([one.params.adapter for one in batch])
         with self._loaded.turns.take(), torch.inference_mode(), adapters:
@@ -77,10 +80,12 @@ class _Chooser(LogitsProcessor):
         self,
         batch: list[Continuation],
         progress: Progress,
+        rules: Rules,
         closed: Callable[[], bool],
     ) -> None:
         self._batch = batch
         self._progress = progress
+        self._rules = rules
         self._closed = closed
         self.tokens: list[int] = []
 
@@ -89,8 +94,8 @@ class _Chooser(LogitsProcessor):
         logits = scores.float()
         look_ahead([one for one in self._batch if not one.done], logits.shape[1])
         rows = [sampler.Row(temperature=0.0) if one.done else one.row() for one in self._batch]
-        tokens = sampler.choose(logits, rows)
         live = [at for at, one in enumerate(self._batch) if not one.done]
+        tokens = sampler.choose(self._rules.apply(logits, self._batch), rows)
         index = torch.tensor(live, device=logits.device)
         record_logprobs([self._batch[at] for at in live], logits[index], tokens[index])
         self._progress.step(len(live))

@@ -16,6 +16,7 @@ from typing import Any
 from db.errors import ModelLoadError, ModelUnavailable, PromptmillError
 from worker.engine.protocol import EngineConfig, EngineInfo
 from worker.engine.shared.adapter_files import AdapterFiles, read_adapters
+from worker.engine.shared.generation_rules import warn_not_followed
 from worker.engine.shared.prompt import Prompter
 from worker.engine.vllm_engine import adapters, settings
 
@@ -119,6 +120,7 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
         raise ModelLoadError(_why(config, error)) from error
     # Not vLLM's own, which its loop uses while we encode on other threads.
     tokenizer = load_tokenizer(config)
+    warn_not_followed("vllm", _generation_config(config))
     vocabulary = model.get_vocab_size()
     prompter = Prompter(tokenizer, readable=vocabulary)
     return Plan(
@@ -239,3 +241,13 @@ def _why(config: EngineConfig, error: Exception) -> str:
             "own log, above, says why"
         )
     return why_not_loaded(config, error)
+
+
+def _generation_config(config: EngineConfig) -> Any:
+    """The checkpoint's own; None: it has none."""
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(config.model, revision=config.revision)
+    except (OSError, ValueError, TypeError):
+        return None
