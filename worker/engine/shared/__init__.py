@@ -10,6 +10,7 @@ chat_template a tokenizer's chat template, under a clock that stands still
 skeleton      a chat with a sentinel for each text, by which is found what a template leaves out
 forms         in which form a template takes messages
 omissions     what to say where a template leaves something out
+written_numbers  numbers keep their digits in a rendered chat
 sentinels     texts that stand nowhere else
 turn_ends     which tokens end an assistant's turn
 admission     token ids -> continuations, or why the model can't take them

@@ -17,6 +17,8 @@ from typing import Any
 from jinja2 import meta
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
+from worker.engine.shared.written_numbers import StandIns
+
 #: The time that a template sees now; None: the present.
 _CLOCK: ContextVar[datetime | None] = ContextVar("chat_template_clock", default=None)
 
@@ -64,21 +66,24 @@ class ChatTemplate:
         Raises TemplateRefusal for whatever a template raises.
         """
         source = self.source(tools=bool(chat.tools))
+        numbers = StandIns(source or "", chat.messages, chat.tools, chat.variables)
         try:
             with _standing(clock):
                 if source is not None:
                     _compiled(source)
                 text = self._tokenizer.apply_chat_template(
-                    [dict(message) for message in chat.messages],
-                    tools=None if chat.tools is None else [dict(tool) for tool in chat.tools],
+                    [dict(numbers.put(message)) for message in chat.messages],
+                    tools=None
+                    if chat.tools is None
+                    else [dict(numbers.put(tool)) for tool in chat.tools],
                     tokenize=False,
                     add_generation_prompt=chat.generation_prompt,
-                    **(chat.variables or {}),
+                    **numbers.put(chat.variables or {}),
                 )
         except Exception as error:
             # A template is a program of somebody else's: it may raise anything.
             raise TemplateRefusal(_line(error)) from error
-        return str(text)
+        return numbers.restored(str(text))
 
 
 @lru_cache(maxsize=16)

@@ -7,7 +7,6 @@ takes is tried out on the skeleton of a chat: the right one shows every sentinel
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -23,6 +22,7 @@ from worker.engine.shared.skeleton import (
     parsed_arguments,
     part_key,
 )
+from worker.engine.shared.written_numbers import json_text
 
 #: Names that templates have for an assistant's reasoning.
 _REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -64,7 +64,7 @@ class Form:
         if not self.arguments_as_json:
             arguments = parsed_arguments(arguments)
         elif isinstance(arguments, Mapping):
-            arguments = json.dumps(arguments, ensure_ascii=False)
+            arguments = json_text(arguments)
         return {**call, "function": {**function, "arguments": arguments}}
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from db.exact_json import BrokenJson, loads
 from worker.engine.shared.sentinels import LENGTH, sentinels
 
 Message = Mapping[str, Any]
@@ -94,8 +95,8 @@ def parsed_arguments(arguments: Any) -> Any:
     if not isinstance(arguments, str):
         return arguments
     try:
-        return json.loads(arguments)
-    except (ValueError, RecursionError):
+        return loads(arguments)
+    except BrokenJson:
         return arguments
 
 
