@@ -79,7 +79,7 @@ class SamplingParams(BaseModel):
     #: The completion ends at any of these tokens, besides the model's own end token.
     stop_token_ids: Annotated[tuple[TokenId, ...], Field(max_length=256)] = ()
     #: Same seed, same samples. None: derived from the job's id, so that a retry repeats it.
-    seed: Annotated[Whole, Field(ge=0, lt=2**63)] | None = None
+    seed: Annotated[Whole, Field(ge=0, le=2**63 - 1)] | None = None
     #: Return each token's log-probability; a number asks for that many alternatives too.
     logprobs: bool | Annotated[Whole, Field(ge=0, le=20)] = False
     #: Alternatives per token, in OpenAI's chat spelling; needs `logprobs`.

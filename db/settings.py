@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from db import embedded
 from db.adapters import check_names
 from db.errors import SettingsError, UsageError
+from db.numbers import LARGEST_COUNT
 
 PREFIX = "PROMPTMILL_"
 
@@ -32,7 +33,10 @@ QUANTIZATION = "quantization"
 #: The shortest `Settings.silence` (seconds): a busy machine is no frozen one.
 _SILENCE = 5.0
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+#: What any timer of the system can wait for: ten years, in seconds.
+_LONGEST = 10 * 365 * 86_400.0
+
+Seconds = Annotated[float, Field(gt=0, le=_LONGEST, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -49,12 +53,12 @@ class Settings(BaseSettings):
     #: Redis URL (`redis://`, `rediss://`); unset: the embedded server in `home`.
     broker_url: str | None = Field(default=None, repr=False)
     #: How long to wait for a database or a Redis that is away (seconds).
-    patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
+    patience: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = 300.0
 
     #: Jobs per message at most; unset: 64, more for a batch of more than 65,536 jobs.
     chunk_size: Annotated[int, Field(ge=1, le=10_000)] | None = None
     #: Bytes of one prompt at most (UTF-8).
-    max_prompt_bytes: Annotated[int, Field(ge=1)] = 2 * 1024 * 1024
+    max_prompt_bytes: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] = 2 * 1024 * 1024
 
     #: The model that a worker serves, and the default of `submit`: a hub id, a local
     #: folder or a GGUF file.
@@ -70,11 +74,11 @@ class Settings(BaseSettings):
     #: Run Python code that comes with a model. Off: it can do whatever you can.
     trust_remote_code: bool = False
     #: Requests that a model runs at once; unset: the engine's default for the device.
-    max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | None = None
     #: Share of the device's free memory for the KV cache; unset: the engine's safe default.
     kv_memory_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     #: Tokens per forward pass at most; unset: the engine's default.
-    max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_batch_tokens: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | None = None
     #: Engine-specific options as JSON, such as {"latency": "0.1"} for `echo`.
     engine_options: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(
         default_factory=dict
@@ -87,11 +91,11 @@ class Settings(BaseSettings):
     #: Chunks that one worker may hold at once.
     slots: Annotated[int, Field(ge=1, le=256)] = 16
     #: How long a silent worker keeps its chunks (seconds).
-    lease: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
+    lease: Annotated[float, Field(ge=2, le=_LONGEST, allow_inf_nan=False)] = 30.0
     #: How long a worker that is told to stop may finish its work (seconds).
-    grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    grace: Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)] = 30.0
     #: An engine that makes no token for so long while it has work hangs (seconds).
-    stall_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 600.0
+    stall_timeout: Annotated[float, Field(ge=1, le=_LONGEST, allow_inf_nan=False)] = 600.0
     #: Attempts of a job before it is parked as failed.
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     #: Results wait at most this long before they are written (seconds).

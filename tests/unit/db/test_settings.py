@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -191,3 +192,22 @@ def test_given_a_lease_when_the_heartbeat_is_set_then_it_is_renewed_well_in_time
     lease: float, interval: float
 ) -> None:
     assert Settings(lease=lease).heartbeat_interval == interval
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 30, "1e30", "1e400", "nan", "-1" + "0" * 30])
+def test_enormous_number_is_out_of_range_by_name(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    fields = Settings.model_json_schema()["properties"]
+    numbers = [name for name, field in fields.items() if _is_number(field)]
+    assert {"lease", "slots", "max_prompt_bytes", "kv_memory_fraction"} <= set(numbers)
+    for name in numbers:
+        monkeypatch.setenv(variable(name), value)
+        with pytest.raises(SettingsError, match=variable(name)):
+            settings()
+        monkeypatch.delenv(variable(name))
+
+
+def _is_number(field: dict[str, Any]) -> bool:
+    kinds = [field, *field.get("anyOf", ())]
+    return any(kind.get("type") in ("integer", "number") for kind in kinds)
