@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db.errors import UsageError
@@ -14,6 +15,7 @@ from producer.display import for_people, note
 from producer.export import check_mode, check_target, format_of, is_stdout, write_pages
 from producer.export.formats import ExportFormat
 from producer.export.layout import RecordOptions, check_names, layout_of
+from producer.export.shards import Folder, plan_of, write_shards
 from producer.progress import counting
 
 if TYPE_CHECKING:
@@ -137,6 +139,69 @@ def export(
     for remark in (*layout.remarks(), *(expansion.remarks() if expansion else ())):
         note(remark)
     return written
+
+
+def export_shards(
+    client: Client,
+    batch: Batch,
+    *,
+    folder: str,
+    given_format: str | None,
+    rows_per_file: int,
+    options: ExportOptions,
+) -> tuple[int, int]:
+    """Write a finished batch to numbered files of a folder; how many records and files."""
+    chosen = _shard_format(given_format)
+    check_records(options.records, chosen, batch.mode)
+    if not batch.finished:
+        raise UsageError(
+            f"{batch.id} is {batch.state}: --rows-per-file is for a batch that has ended: "
+            f"'promptmill watch {batch.id}' waits for it"
+        )
+    results = client.results(
+        batch.id,
+        order="finished" if options.as_finished else "input",
+        only=options.only,
+        with_request=options.records.with_prompt,
+    )
+    with counting("writing") as on_progress, for_throughput():
+        expansion = results.expansion() if options.records.expand else None
+        with results.snapshot() as found:
+            layout = layout_of(
+                found.batch, options.records, documents=chosen == "jsonl", expansion=expansion
+            )
+
+            def write(pages: Iterator[Page], path: str) -> int:
+                return write_pages(
+                    pages, path, format=chosen, layout=layout, batch=found.batch,
+                    raw=options.raw, with_metadata=False,
+                )  # fmt: skip
+
+            given = {
+                "format": chosen, "only": options.only, "as_finished": options.as_finished,
+                "raw": options.raw,
+            }  # fmt: skip
+            written = write_shards(
+                _counted(found.pages, on_progress),
+                Folder(
+                    Path(folder), chosen, rows_per_file,
+                    plan_of(found.batch, layout, given, rows_per_file),
+                ),
+                found.batch,
+                layout,
+                write,
+                in_order=not options.as_finished,
+            )  # fmt: skip
+    for remark in (*layout.remarks(), *(expansion.remarks() if expansion else ())):
+        note(remark)
+    return written
+
+
+def _shard_format(given: str | None) -> ExportFormat:
+    chosen = format_of("x.parquet", given)
+    if chosen == "openai":
+        raise UsageError("format openai is for one file: leave out --rows-per-file")
+    return chosen
 
 
 def _counted(pages: Iterator[Page], tell: Callable[[int], None]) -> Iterator[Page]:

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from db.wording import count_of
 from producer.commands.options import FILE, batch_argument, json_option
 from producer.commands.output_options import output_options
 
 if TYPE_CHECKING:
     from db.queries.results import Only
+    from db.records import Batch
+    from producer.client import Client
+    from producer.exporting import ExportOptions
 
 
 @click.command("results")
@@ -21,6 +25,12 @@ if TYPE_CHECKING:
     "format",
     type=click.Choice(["jsonl", "csv", "parquet", "openai"]),
     help="Default: what the file's name says, else jsonl.",
+)
+@click.option(
+    "--rows-per-file",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Write numbered files of N records into the folder that -o names.",
 )
 @click.option("--succeeded", is_flag=True, help="Only jobs that succeeded.")
 @click.option("--failed", is_flag=True, help="Only jobs that failed.")
@@ -34,6 +44,7 @@ def command(
     batch: str,
     output: str | None,
     format: str | None,  # noqa: A002 - click names it after the option
+    rows_per_file: int | None,
     succeeded: bool,
     failed: bool,
     truncated: bool,
@@ -58,6 +69,7 @@ def command(
       promptmill results bk3v9xq2h7mz -o results.parquet
       promptmill results bk3v9xq2h7mz -o labels.csv --output-column text=label
       promptmill results bk3v9xq2h7mz --format openai | head
+      promptmill results bk3v9xq2h7mz -o shards/ --rows-per-file 1000000
       promptmill results bk3v9xq2h7mz --failed
     """
     from producer.client import Client
@@ -76,6 +88,9 @@ def command(
     options = ExportOptions(records, only=only, as_finished=as_finished, raw=raw)
     with Client() as client:
         found = client.batch(batch)
+        if rows_per_file is not None:
+            _export_shards(client, found, output, format, rows_per_file, options, as_json=as_json)
+            return
         written = export(client, found, output=output, given_format=format, options=options)
     if output is not None and as_json:
         emit_json({"batch": batch, "output": output, "records": written})
@@ -84,6 +99,34 @@ def command(
     elif written == 0:
         yet = "" if found.finished else " yet"
         note(f"{batch} has no {_SOUGHT[only]}{yet}")
+
+
+def _export_shards(
+    client: Client,
+    batch: Batch,
+    output: str | None,
+    given_format: str | None,
+    rows_per_file: int,
+    options: ExportOptions,
+    *,
+    as_json: bool,
+) -> None:
+    from db.errors import UsageError
+    from producer.display import emit_json, note
+    from producer.export import is_stdout
+    from producer.exporting import export_shards
+    from producer.reading.remote import is_url
+
+    if output is None or is_stdout(output) or is_url(output):
+        raise UsageError("--rows-per-file writes into a folder of this machine: name it with -o")
+    records, files = export_shards(
+        client, batch, folder=output, given_format=given_format, rows_per_file=rows_per_file,
+        options=options,
+    )  # fmt: skip
+    if as_json:
+        emit_json({"batch": batch.id, "output": output, "records": records, "files": files})
+    else:
+        note(f"wrote {records:,} records to {count_of(files, 'file')} in {output}")
 
 
 _SOUGHT: dict[Only | None, str] = {

@@ -19,6 +19,7 @@ from db.input_columns import ABSENT
 from db.pages import Page
 from db.records import Batch
 from db.states import JobState
+from db.wording import count_of
 
 #: Columns that answers may become.
 MAX_FIELDS = 1_000
@@ -93,7 +94,8 @@ class Expansion:
             )
         if self.with_more:
             lines.append(
-                f"{self.with_more:,} answers have more fields than the columns: 'text' has them"
+                f"{count_of(self.with_more, 'answer')} with more fields than the columns: 'text' "
+                "has them"
             )
         return lines
 
@@ -120,15 +122,31 @@ def schema_fields(batch: Batch) -> tuple[AnswerField, ...]:
 
 def data_fields(pages: Iterable[Page]) -> tuple[AnswerField, ...]:
     """Of the answers themselves: every key, in the order in which they appear."""
-    types: dict[str, FieldType | None] = {}
+    types: dict[str, set[FieldType]] = {}
+    #: Names of fields with an integer that no float holds.
+    exact: set[str] = set()
     for page in pages:
         for _, state, text in _records(page):
             answer = _object(text) if state == JobState.SUCCEEDED else None
             for name, value in (answer or {}).items():
-                types[name] = _common(types.get(name), value)
-                if len(types) > MAX_FIELDS:
-                    raise _too_many()
-    return tuple(AnswerField(name, type_ or FieldType.JSON) for name, type_ in types.items())
+                there = types.setdefault(name, set())
+                if value is not None:
+                    there.add(_type_of(value))
+                    if type(value) is int and value not in _EXACT:
+                        exact.add(name)
+            if len(types) > MAX_FIELDS:
+                raise _too_many()
+    return tuple(
+        AnswerField(name, _common(there, is_exact=name in exact)) for name, there in types.items()
+    )
+
+
+def _common(types: set[FieldType], *, is_exact: bool = False) -> FieldType:
+    """The type of values of all these types."""
+    if len(types) == 1:
+        return next(iter(types))
+    numbers = {FieldType.INTEGER, FieldType.NUMBER}
+    return FieldType.NUMBER if types == numbers and not is_exact else FieldType.JSON
 
 
 def _bounded(fields: Iterable[AnswerField]) -> tuple[AnswerField, ...]:
@@ -196,17 +214,6 @@ def _type_of(value: Any) -> FieldType:
     return FieldType.JSON
 
 
-def _common(before: FieldType | None, value: Any) -> FieldType | None:
-    """The type of all values so far; None: all were null."""
-    if value is None:
-        return before
-    now = _type_of(value)
-    if before in (None, now):
-        return now
-    numbers = (FieldType.INTEGER, FieldType.NUMBER)
-    return FieldType.NUMBER if {before, now} == set(numbers) else FieldType.JSON
-
-
 _SCHEMA_TYPES = {
     "string": FieldType.TEXT,
     "integer": FieldType.INTEGER,
@@ -228,12 +235,7 @@ def _resolved(part: Any, schema: Mapping[str, Any]) -> Any:
 
 def _schema_type(part: Any) -> FieldType:
     """JSON where a value may be of several types; null may always be."""
-    types = _possible(part)
-    if len(types) == 1:
-        return types.pop()
-    if types == {FieldType.INTEGER, FieldType.NUMBER}:
-        return FieldType.NUMBER
-    return FieldType.JSON
+    return _common(_possible(part))
 
 
 def _possible(part: Any) -> set[FieldType]:

@@ -64,10 +64,12 @@ def write_pages(
     raw: bool = False,
     beside: bool = False,
     in_order: bool = True,
+    with_metadata: bool = True,
 ) -> int:
     """`write` of results that come in pages.
 
     `beside`: JSON Lines by a second process. `in_order`: the pages are in the order of lines.
+    `with_metadata`: what made the records is written, too.
     """
     place = None if output is None else fspath(output)
     check_packing(place, format)
@@ -89,9 +91,9 @@ def write_pages(
                 sink,
                 schema_of(layout).with_metadata(schema_metadata(batch)),
                 layout,
-                lambda rows: file_metadata(document(rows)),
+                lambda rows: file_metadata(document(rows)) if with_metadata else {},
             )
-    beside_it = metadata_path(place)
+    beside_it = metadata_path(place) if with_metadata else None
     with opened(place, replaces=beside_it) as sink:
         count = _write_text(watched, sink, place, format, layout, batch, raw=raw, beside=beside)
     if beside_it is not None:
