@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
+
+from db.exact_json import WrittenNumber
 
 #: Keywords whose value maps names to schemas, is a schema, or is a list of schemas.
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
@@ -55,3 +59,39 @@ def _schemas(schema: object, place: str) -> Iterator[tuple[str, Mapping[str, Any
                 yield from _schemas(inner, f"{place}.{key}[{number}]")
         elif key in _ONE:
             yield from _schemas(value, f"{place}.{key}")
+
+
+def inexact_number(schema: object) -> str | None:
+    """For people: a number that must be generated and has more digits than a double, and where.
+
+    None: there is none. llguidance would generate the nearest double, or nothing at all.
+    """
+    for place, part in _schemas(schema, "$"):
+        for key in ("const", "enum"):
+            for number in _numbers(part.get(key)):
+                if not _is_double(number):
+                    return f"number {str(number)[:60]} in {place}.{key}"
+    return None
+
+
+def _numbers(value: object) -> Iterator[int | float]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _numbers(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(inner)
+
+
+def _is_double(number: int | float) -> bool:
+    """Whether the shortest digits of the nearest double are the number's."""
+    try:
+        shortest = float(number)
+    except OverflowError:
+        return False
+    if not math.isfinite(shortest):
+        return False
+    exact = number.as_decimal() if isinstance(number, WrittenNumber) else Decimal(str(number))
+    return exact == Decimal(repr(shortest))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from db.exact_json import dumps
-from db.json_schema import unknown_keyword
+from db.exact_json import dumps, loads
+from db.json_schema import inexact_number, unknown_keyword
 
 #: One space at most where JSON allows any: a model that likes them would never end.
 _JSON_SPACE = "[ ]?"
@@ -62,9 +62,16 @@ def compiled(wanted: Structure) -> str:
     from llguidance import LLMatcher
 
     if wanted.kind == "json_schema":
-        strange = unknown_keyword(json.loads(wanted.text))
+        schema = loads(wanted.text)
+        strange = unknown_keyword(schema)
         if strange is not None:
             raise ValueError(f"the schema has an {strange}")
+        inexact = inexact_number(schema)
+        if inexact is not None:
+            raise ValueError(
+                f"the schema has the {inexact}, of which only the digits of a double can be "
+                "generated: make it a string"
+            )
     source = _grammar(wanted)
     reason = LLMatcher.validate_grammar(source)
     if reason:

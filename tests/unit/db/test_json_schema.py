@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from db.errors import ParameterError
-from db.json_schema import unknown_keyword
+from db.exact_json import dumps, loads
+from db.json_schema import inexact_number, unknown_keyword
 from db.sampling import normalise
 
 
@@ -38,3 +39,24 @@ def test_given_names_and_values_of_the_users_when_checked_then_they_are_no_keywo
         "examples": [{"zzzz": 1}],
     }
     assert unknown_keyword(schema) is None
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["9007199254740993", "123456789012345678901234567890", "1e400", "0.12345678901234567890"],
+)
+def test_number_that_no_double_is_cannot_be_generated(number: str) -> None:
+    for text in (f'{{"const": {number}}}', f'{{"properties": {{"a": {{"enum": [{number}]}}}}}}'):
+        format_ = {"type": "json_schema", "json_schema": {"schema": loads(text)}}
+        with pytest.raises(
+            ParameterError, match=rf"the schema has the number {number} in \$\..*string"
+        ):
+            normalise({"response_format": format_})
+
+
+@pytest.mark.parametrize("number", ["1.10", "1e5", "-0", "9007199254740992", "0.1", "true"])
+def test_number_that_is_a_double_can_be_generated(number: str) -> None:
+    text = f'{{"enum": [{number}], "maximum": 9223372036854775807}}'
+    assert inexact_number(loads(text)) is None
+    format_ = {"type": "json_schema", "json_schema": {"schema": loads(f'{{"const": {number}}}')}}
+    assert dumps(normalise({"response_format": format_})["response_format"]) == dumps(format_)
