@@ -309,6 +309,14 @@ def seed_of_try(seed: int, number: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def seed_of_prompt(seed: int, number: int) -> int:
+    """The seed of prompt number 1, 2, … of a job's list, made of the job's; 0 has that one."""
+    if number == 0:
+        return seed
+    digest = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
 def parse_assignment(text: str) -> tuple[str, Any]:
     """`key=value` from a command line; the value is JSON where it is JSON, else a string.
 

@@ -148,7 +148,7 @@ def _provenance(job: Job) -> Provenance:
 
 
 def _order(job: Job, made: Provenance) -> dict[str, Any]:
-    asked = {key: job.request.get(key) for key in ("prompt", "messages", "tools")}
+    asked = {key: job.request.get(key) for key in ("prompt", "prompts", "messages", "tools")}
     return {
         "id": job.id,
         **asked,

@@ -17,6 +17,7 @@ from worker.engine.protocol import Engine, EngineConfig, EngineInfo
 from worker.engine.registry import check, create
 from worker.engine.shared.load_progress import share_read
 from worker.engine.shared.weight_files import check_folder, check_weights
+from worker.prompt_lists import with_prompt_lists
 
 if TYPE_CHECKING:
     from worker.engine.shared.hub import Download
@@ -33,13 +34,16 @@ _GB = 1e9
 
 
 def load_engine(settings: Settings, model: str) -> tuple[Engine, EngineInfo]:
-    """An engine with `model` loaded; the caller closes it. Raises PromptmillError."""
+    """An engine with `model` loaded; the caller closes it. Raises PromptmillError.
+
+    It takes requests with several prompts.
+    """
     config = engine_config(settings, model)
     with LoadingReport(settings.engine, config) as report:
         check(settings.engine, config)
         if settings.engine in _FROM_HUB:
             report.expect(_look_at_files(config))
-        engine = create(settings.engine, config)
+        engine = with_prompt_lists(create(settings.engine, config))
         return engine, engine.start()
 
 

@@ -34,7 +34,7 @@ from worker.fingerprint import Fingerprint
 from worker.loading import load_engine
 from worker.logs import configure
 from worker.parent import leave_with_parent
-from worker.requests import sample_row
+from worker.requests import prompt_of, sample_row
 from worker.second_tries import Kept
 
 
@@ -104,9 +104,9 @@ def _request(order: Mapping[str, Any]) -> Request:
         id=order["id"],
         params=SamplingParams.model_validate(order["params"]),
         seed=order["seed"],
-        prompt=order.get("prompt"),
         messages=order.get("messages"),
         tools=order.get("tools"),
+        **prompt_of(order),
         clock=order.get("clock"),
     )
 

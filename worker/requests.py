@@ -22,6 +22,7 @@ from worker.engine.protocol import (
     Embedded,
     EmbedRequest,
     Failed,
+    Measured,
     Measurement,
     Outcome,
     Request,
@@ -49,10 +50,10 @@ def to_request(run: Run, job: ClaimedJob) -> Request | Measurement | Failed:
         id=run.request_id(job.line),
         params=params,
         seed=seed,
-        prompt=stored.get("prompt"),
         messages=stored.get("messages"),
         tools=stored.get("tools"),
         clock=run.claim.created_at,
+        **prompt_of(stored),
     )
 
 
@@ -60,14 +61,24 @@ def _measurement(
     run: Run, line: int, params: ScoreParams | EmbedParams, stored: dict[str, Any]
 ) -> Measurement:
     if isinstance(params, EmbedParams):
-        return EmbedRequest(run.request_id(line), params, prompt=stored["prompt"])
+        return EmbedRequest(run.request_id(line), params, **prompt_of(stored))
     return ScoreRequest(
         run.request_id(line),
         params,
-        prompt=stored.get("prompt"),
         messages=stored.get("messages"),
         completion=stored.get("completion"),
         clock=run.claim.created_at,
+        **prompt_of(stored),
+    )
+
+
+def prompt_of(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored prompt (text or token ids), or several, as fields of an engine's request."""
+    prompt, prompts = stored.get("prompt"), stored.get("prompts")
+    if prompts is not None:
+        return {"prompts": prompts}
+    return (
+        {"prompt": prompt} if prompt is None or isinstance(prompt, str) else {"prompt_ids": prompt}
     )
 
 
@@ -148,13 +159,18 @@ def _kept_sample(sample: Sample) -> dict[str, Any]:
     return kept
 
 
-def _rows(outcome: Completed | Scored | Embedded) -> tuple[SampleRow, ...]:
+def _rows(outcome: Completed | Scored | Embedded | Measured) -> tuple[SampleRow, ...]:
     if isinstance(outcome, Completed):
         return tuple(map(sample_row, outcome.samples))
+    several = outcome.measurements if isinstance(outcome, Measured) else (outcome,)
+    return tuple(map(_measured_row, several))
+
+
+def _measured_row(outcome: Scored | Embedded) -> SampleRow:
     if isinstance(outcome, Scored):
         logprobs = _logprobs(outcome.logprobs)
-        return (SampleRow(None, None, outcome.tokens, logprobs, logprob=outcome.logprob),)
-    return (SampleRow(None, None, 0, embedding=pack(outcome.vector, outcome.precision)),)
+        return SampleRow(None, None, outcome.tokens, logprobs, logprob=outcome.logprob)
+    return SampleRow(None, None, 0, embedding=pack(outcome.vector, outcome.precision))
 
 
 def sample_row(sample: Sample) -> SampleRow:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from db.exact_json import loads
+from db.exact_json import dumps, loads
 
 
 def iso(seconds: float | None) -> str | None:
@@ -38,5 +39,17 @@ def duration(started_at: float | None, finished_at: float | None) -> float | Non
 
 
 def request_of(stored: str | None) -> dict[str, Any]:
-    """The stored request; empty where it was not asked for, or the line could not be read."""
-    return loads(stored) if stored is not None else {}
+    """The stored request; empty where it was not asked for, or the line could not be read.
+
+    A list of prompts is its `prompt`, as it was given.
+    """
+    request: dict[str, Any] = loads(stored) if stored is not None else {}
+    if "prompts" in request:
+        request["prompt"] = request.pop("prompts")
+    return request
+
+
+def prompt_text(request: Mapping[str, Any]) -> str | None:
+    """Its prompt for a column of texts: token ids and lists as JSON; None: it has none."""
+    prompt = request.get("prompt")
+    return prompt if prompt is None or isinstance(prompt, str) else dumps(prompt).decode()

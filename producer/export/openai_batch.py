@@ -91,7 +91,7 @@ def _body(samples: Sequence[Result], defaults: Mapping[str, Any]) -> dict[str, A
     request = request_of(job.request)
     chat = "messages" in request
     params = {**defaults, **request.get("params", {})}
-    start = 0 if chat else _text_start(request, params)
+    prompts = [] if chat or not params.get("echo") else _prompts(request)
     return {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{job.id}",
         "object": "chat.completion" if chat else "text_completion",
@@ -99,17 +99,21 @@ def _body(samples: Sequence[Result], defaults: Mapping[str, Any]) -> dict[str, A
         # As OpenAI's servers name a model that is tuned.
         "model": params.get("adapter") or job.model,
         "choices": [
-            _chat_choice(sample) if chat else _completion_choice(sample, start)
-            for sample in samples
+            _chat_choice(sample)
+            if chat
+            else _completion_choice(sample, prompts and prompts[at * len(prompts) // len(samples)])
+            for at, sample in enumerate(samples)
         ],
         "usage": _usage(samples),
         "system_fingerprint": job.revision,
     }
 
 
-def _text_start(request: Mapping[str, Any], params: Mapping[str, Any]) -> int:
-    """Where in the text the generated part begins: `echo` puts the prompt before it."""
-    return len(request["prompt"]) if params.get("echo") else 0
+def _prompts(request: Mapping[str, Any]) -> list[Any]:
+    """Each a text or token ids."""
+    prompt = request["prompt"]
+    several = isinstance(prompt, list) and not isinstance(prompt[0], int)
+    return prompt if several else [prompt]
 
 
 def _chat_choice(sample: Result) -> dict[str, Any]:
@@ -132,13 +136,25 @@ def _message(sample: Result) -> dict[str, Any]:
     return message
 
 
-def _completion_choice(sample: Result, start: int) -> dict[str, Any]:
+def _completion_choice(sample: Result, prompt: Any) -> dict[str, Any]:
+    """`prompt`: what `echo` put before the text, if it did."""
     return {
         "index": sample.sample,
         "text": sample.text,
-        "logprobs": completion_logprobs(sample.logprobs, start),
+        "logprobs": completion_logprobs(sample.logprobs, _text_start(sample, prompt)),
         "finish_reason": sample.finish_reason,
     }
+
+
+def _text_start(sample: Result, prompt: Any) -> int:
+    """Where in the text the generated part begins.
+
+    The text of token ids is not stored: it is what stands before the generated tokens' own.
+    """
+    if not prompt or isinstance(prompt, str):
+        return len(prompt or "")
+    tokens = orjson.loads(sample.logprobs or "[]")
+    return max(0, len(sample.text or "") - sum(len(token["token"]) for token in tokens))
 
 
 def _usage(samples: Sequence[Result]) -> dict[str, int]:

@@ -106,7 +106,7 @@ TABLES = "tables"
 _WHEN_RUN = "null for a job that never ran"
 
 RECORD_COLUMNS: tuple[RecordColumn, ...] = (
-    _request("prompt", Type.TEXT, "a completion's prompt"),
+    _request("prompt", Type.TEXT, "a completion's prompt; token ids, or a list, as JSON"),
     _request("messages", Type.JSON, "a chat's messages"),
     _request("tools", Type.JSON, "a chat's tools"),
     _request("completion", Type.TEXT, "the completion that was scored"),

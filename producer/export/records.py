@@ -10,7 +10,7 @@ from db.exact_json import dumps
 from db.input_columns import ABSENT
 from db.pages import Page
 from db.records import perplexity
-from producer.export.fields import duration, request_of
+from producer.export.fields import duration, prompt_text, request_of
 from producer.export.layout import InputSource, Layout, OutputColumn
 from producer.export.record_columns import RecordColumn
 
@@ -41,6 +41,11 @@ class Records:
     def requested(self, name: str) -> Sequence[Any]:
         """What the requests have under a key; None where they lack it."""
         return [request.get(name) for request in self._requests]
+
+    @property
+    def prompts(self) -> Sequence[str | None]:
+        """Token ids and lists of prompts as JSON."""
+        return list(map(prompt_text, self._requests))
 
     @cached_property
     def _input_rows(self) -> Sequence[Sequence[Any] | None]:
@@ -86,7 +91,7 @@ _DERIVED: dict[str, Callable[[Records], Sequence[Any]]] = {
     "error": _errors,
     "perplexity": _perplexities,
     "seconds": _seconds,
-    "prompt": lambda records: records.requested("prompt"),
+    "prompt": lambda records: records.prompts,
     "completion": lambda records: records.requested("completion"),
     "messages": _dumped("messages"),
     "tools": _dumped("tools"),

@@ -45,14 +45,8 @@ def unwrap(item: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def _request(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body, with a lone prompt taken out of its list."""
-    request = dict(body)
-    prompt = request.get("prompt")
-    if isinstance(prompt, list):
-        if len(prompt) != 1:
-            raise Refusal(f"the prompt is a list of {len(prompt)}: give each its own line")
-        request["prompt"] = prompt[0]
+    """The body as a line of our own would have it."""
     for key in ("custom_id", "params"):
-        if key in request:
+        if key in body:
             raise Refusal(f"unknown key '{key}' in the body of an OpenAI batch line: move it out")
-    return request
+    return dict(body)

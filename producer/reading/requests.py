@@ -1,7 +1,7 @@
 """One decoded item becomes one request: which of the four forms it has, and whether it is valid.
 
     "text"                                            a prompt
-    {"prompt": "text", <parameters>}                  a completion
+    {"prompt": "text", <parameters>}                  a completion (or token ids, or a list)
     {"messages": [...], <parameters>}                 a chat
     {"custom_id", "method", "url", "body": {...}}     a line of an OpenAI batch file
 
@@ -34,6 +34,7 @@ from producer.reading.columns import TableRules
 from producer.reading.data_keys import or_data
 from producer.reading.keys import NAMES, Names, check_parameter_name
 from producer.reading.lines import BadLine, Flaw, Line, TableRow
+from producer.reading.prompts import check_samples, stored_prompt
 from producer.reading.row_prompt import RowPrompt
 from producer.reading.splitting import Splitter
 from producer.reading.template import TEXT_COLUMN
@@ -180,6 +181,9 @@ class RequestParser:
         scored = self.names.mode is Mode.SCORE
         if scored and "messages" in request and "completion" not in request:
             raise Refusal("is a chat without a 'completion': give the answer that is to be scored")
+        if "prompts" in request and "completion" in request:
+            raise Refusal("has a 'completion' and several prompts: give each its own line")
+        check_samples(request, params.get("n") or self._defaults.get("n") or 1)
         check_chat_params(request, {**self._chat_defaults, **chat_params(params)})
 
     def _asked(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,7 +196,7 @@ class RequestParser:
         key = next((key for key in self.names.prompts if key in item), None)
         if key is None:
             raise Refusal(_lacks(self.names.needed))
-        return {"prompt": check_prompt(item[there[0] if there else key], self._max_prompt_bytes)}
+        return stored_prompt(item[there[0] if there else key], self._max_prompt_bytes)
 
     def _params(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """The line's own parameters, validated together with the batch's."""

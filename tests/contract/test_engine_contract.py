@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from threading import Thread
 from typing import Any
@@ -257,6 +257,19 @@ def test_given_an_answer_when_it_is_asked_again_at_once_then_both_are_answered(
     assert sorted(answers) == sorted(str(n) + more for n in range(3) for more in ("", "#2"))
     assert all(isinstance(one, Completed) for one in answers.values())
     assert len(collector.answers) == 6
+
+
+def test_prompt_of_token_ids_is_continued_as_it_is(engine: Engine) -> None:
+    plain = request("a", PROMPT, max_tokens=4, ignore_eos=True)
+    ids = replace(plain, prompt=None, prompt_ids=(5, 6, 7))
+    unknown = replace(ids, id="b", prompt_ids=(5, 2**31 - 1))
+    answers = outcomes(engine, [ids, unknown])
+    answer = answers["a"]
+    assert isinstance(answer, Completed)
+    assert answer.prompt_tokens == 3
+    assert answer.samples[0].completion_tokens == 4
+    refused = answers["b"]  # an engine without a vocabulary of its own can't know it
+    assert not isinstance(refused, Failed) or refused.code == "bad_prompt"
 
 
 def test_given_a_limit_when_reached_then_the_reason_is_length(engine: Engine) -> None:

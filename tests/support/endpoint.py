@@ -263,7 +263,8 @@ def _request(body: dict[str, Any], n: int) -> Request:
         id="one",
         params=SamplingParams.model_validate(given),
         seed=body.get("seed", 0),
-        prompt=body.get("prompt"),
+        prompt=None if isinstance(body.get("prompt"), list) else body.get("prompt"),
+        prompt_ids=body["prompt"] if isinstance(body.get("prompt"), list) else None,
         messages=body.get("messages"),
     )
 

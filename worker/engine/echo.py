@@ -34,6 +34,7 @@ from worker.engine.protocol import (
     EngineInfo,
     EngineStats,
     Failed,
+    Measured,
     Measurement,
     OnDone,
     Outcome,
@@ -254,6 +255,6 @@ def _broken(fault: str) -> Failed:
 
 
 def _begun(outcome: Outcome, started_at: float) -> Outcome:
-    if isinstance(outcome, Failed | Cancelled):
+    if isinstance(outcome, Failed | Cancelled | Measured):
         return outcome
     return replace(outcome, started_at=started_at)

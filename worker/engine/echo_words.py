@@ -40,7 +40,7 @@ DIMENSIONS = 8
 def answer(request: Request) -> Completed | Failed:
     """What the echo says to a request, at once."""
     if request.messages is None:
-        prompt = request.prompt
+        prompt = _plain(request)
     else:
         prompt = text_of(request.messages[-1].get("content")) if request.messages else None
     if not isinstance(prompt, str):
@@ -100,7 +100,7 @@ def measured(request: Measurement) -> Scored | Embedded | Failed:
 
 
 def _scored(request: ScoreRequest) -> Scored | Failed:
-    context = (str(request.messages) if request.prompt is None else request.prompt).split()
+    context = (_plain(request) or str(request.messages)).split()
     if request.completion is not None:
         words = request.completion.split()
     else:
@@ -126,7 +126,7 @@ def _scored(request: ScoreRequest) -> Scored | Failed:
 
 
 def _embedded(request: EmbedRequest) -> Embedded | Failed:
-    words = request.prompt.split()
+    words = (_plain(request) or "").split()
     if not words:
         return Failed("empty_prompt", "the prompt has no tokens: write at least one word")
     chosen = {"mean": words, "last": words[-1:], "first": words[:1]}[request.params.pooling]
@@ -135,6 +135,11 @@ def _embedded(request: EmbedRequest) -> Embedded | Failed:
     length = math.hypot(*means) if request.params.normalize else 0.0
     vector = array("f", [one / (length or 1.0) for one in means])
     return Embedded(vector, request.params.precision, len(words), time.time())
+
+
+def _plain(request: Request | Measurement) -> str | None:
+    """The prompt; token ids are its words."""
+    return request.prompt if request.prompt_ids is None else " ".join(map(str, request.prompt_ids))
 
 
 def _digits(word: str) -> list[float]:

@@ -18,10 +18,13 @@ from db.modes import EmbedParams, Precision, ScoreParams
 from db.sampling import SamplingParams
 from db.vectors import Vector
 
+#: A prompt: text, or token ids that the model is given as they are.
+PromptInput = str | Sequence[int]
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to continue. Exactly one of `prompt` and `messages` is given."""
+    """What to continue: one of `prompt`, `prompt_ids`, `prompts` and `messages` is given."""
 
     #: Unique among the requests that this engine holds.
     id: str
@@ -37,11 +40,16 @@ class Request:
     #: The time that a chat's template sees (unix seconds): the same whenever the job runs. None:
     #: the present.
     clock: float | None = None
+    #: A prompt as token ids: no special token is put before it.
+    prompt_ids: Sequence[int] | None = None
+    #: Several, each continued `n` times, whose samples follow each other: for `worker.prompt_lists`
+    #: alone, an engine gets one at a time.
+    prompts: Sequence[PromptInput] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """How likely is it? Exactly one of `prompt` and `messages` is given."""
+    """How likely is it? As of a Request, one of four is given."""
 
     #: Unique among the requests that this engine holds.
     id: str
@@ -51,18 +59,23 @@ class ScoreRequest:
     messages: Sequence[Mapping[str, Any]] | None = None
     #: What is scored, after the prompt; None: the prompt itself, every token after those before.
     completion: str | None = None
-    #: As a Request's.
+    #: As a Request's, like the next two.
     clock: float | None = None
+    prompt_ids: Sequence[int] | None = None
+    prompts: Sequence[PromptInput] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """One vector of a text."""
+    """One vector of a text, of token ids, or of each of several."""
 
     #: Unique among the requests that this engine holds.
     id: str
     params: EmbedParams
-    prompt: str
+    prompt: str | None = None
+    #: As a Request's, like the next one.
+    prompt_ids: Sequence[int] | None = None
+    prompts: Sequence[PromptInput] | None = None
 
 
 #: What is asked of a text that is there already: nothing is generated.
@@ -153,6 +166,21 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """Scores or embeddings of several prompts, in order: `worker.prompt_lists` makes it."""
+
+    measurements: tuple[Scored | Embedded, ...]
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(one.prompt_tokens for one in self.measurements)
+
+    @property
+    def started_at(self) -> float:
+        return min(one.started_at for one in self.measurements)
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """No result, and why."""
 
@@ -169,7 +197,7 @@ class Cancelled:
     """`cancel` was heard before the text was complete."""
 
 
-Outcome = Completed | Scored | Embedded | Failed | Cancelled
+Outcome = Completed | Scored | Embedded | Measured | Failed | Cancelled
 
 #: Called once a request with its id and outcome, from a thread of the engine's: return at once. It
 #: may submit another request.

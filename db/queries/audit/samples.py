@@ -42,13 +42,18 @@ def unearned(scope: Scope) -> Select[Any]:
 
 
 def incomplete(scope: Scope) -> Select[Any]:
-    """Samples are unique by number: n of them up to n-1 are all of 0 … n-1."""
+    """Samples are unique by number: n of them up to n-1 are all of 0 … n-1.
+
+    Of a list of prompts, n are of each.
+    """
     found = _by_job(scope)
     of_batch = func.coalesce(batches.c.params["n"].as_integer(), 1)
-    of_line = _request(scope)["params"]["n"].as_integer()
+    request = _request(scope)
+    of_line = request["params"]["n"].as_integer()
+    prompts = func.coalesce(func.nullif(func.json_array_length(request["prompts"]), 0), 1)
     # A request is read only where the batch's own n does not explain the number of samples.
     explained = found.c.number == of_batch
-    wanted = case((explained, of_batch), else_=func.coalesce(of_line, of_batch))
+    wanted = case((explained, of_batch), else_=func.coalesce(of_line, of_batch) * prompts)
     return (
         select(found.c.batch_id, found.c.line.label("item"))
         .join(jobs, and_(jobs.c.batch_id == found.c.batch_id, jobs.c.line == found.c.line))

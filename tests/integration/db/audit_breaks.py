@@ -131,6 +131,13 @@ BREAKS = [
         ["{done}-1"],
     ),
     Break(
+        "samples",  # three of a list of two prompts, and three of each were asked for
+        """UPDATE jobs SET request='{"prompts": ["x", "y"], "params": {"n": 3}}'"""
+        " WHERE batch_id=:done AND line=4",
+        1,
+        ["{done}-4"],
+    ),
+    Break(
         "ended batches",
         "UPDATE jobs SET state='queued', finished_at=NULL WHERE batch_id=:done AND line=3;"
         "UPDATE batches SET failed=failed-1 WHERE id=:done",

@@ -80,6 +80,12 @@ def test_given_batches_in_every_stage_when_audited_then_nothing_is_violated(
     assert audited(database) == []
 
 
+def test_list_of_prompts_has_samples_of_each(database: Database, stored: Stored) -> None:
+    request = '{"prompts": ["x", "y", "z"], "params": {"n": 1}}'
+    by_hand(database, f"UPDATE jobs SET request = '{request}' WHERE line = 4")
+    assert audited(database) == []
+
+
 @pytest.mark.parametrize("one", BREAKS, ids=[one.name for one in BREAKS])
 def test_given_one_thing_broken_by_hand_when_audited_then_exactly_that_is_told(
     database: Database, stored: Stored, one: Break

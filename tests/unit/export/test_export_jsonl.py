@@ -150,3 +150,13 @@ def test_given_measures_among_others_when_written_then_only_theirs_have_the_keys
     assert not measures & (set(broken) | set(text))
     assert measures & set(vector) == {"embedding"}
     assert measures & set(impossible) == {"logprob", "perplexity"}
+
+
+def test_token_ids_and_lists_of_prompts_are_json_in_a_text(tmp_path: Path) -> None:
+    ids, several = written(
+        tmp_path,
+        result(request={"prompt": [5, 6]}),
+        result(2, request={"prompts": ["a", [5, 6]]}),
+    )
+    assert ids["prompt"] == "[5,6]"
+    assert several["prompt"] == '["a",[5,6]]'

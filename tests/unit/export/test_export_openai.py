@@ -235,3 +235,16 @@ def test_given_openais_own_models_when_bodies_are_read_then_they_fit(tmp_path: P
         body = line["response"]["body"]
         model.model_validate(body, strict=True)
         assert set(body) <= set(model.model_fields)
+
+
+def test_list_of_prompts_is_one_line_of_choices_in_order(tmp_path: Path) -> None:
+    request = {"prompts": ["Say: ", [5, 6]], "params": {"n": 2, "echo": True}}
+    samples = [
+        result(sample=at, text=f"{prompt}Hi\ufffd", request=request, logprobs=STORED)
+        for at, prompt in enumerate(("Say: ", "Say: ", "ids ", "ids "))
+    ]
+    (line,) = lines(tmp_path, *samples)
+    choices = Text.model_validate(line["response"]["body"]).choices
+    assert [choice.index for choice in choices] == [0, 1, 2, 3]
+    starts = [choice.logprobs.text_offset[0] for choice in choices if choice.logprobs]
+    assert starts == [5, 5, 4, 4]

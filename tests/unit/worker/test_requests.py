@@ -20,6 +20,7 @@ from worker.engine.protocol import (
     Embedded,
     EmbedRequest,
     Failed,
+    Measured,
     Request,
     Sample,
     Scored,
@@ -49,7 +50,9 @@ def asked(request: dict[str, Any], params: dict[str, Any] | None = None) -> Requ
 
 
 def stored(
-    outcome: Completed | Scored | Embedded | Failed, attempts: int = 0, max_attempts: int = 3
+    outcome: Completed | Scored | Embedded | Measured | Failed,
+    attempts: int = 0,
+    max_attempts: int = 3,
 ) -> JobOutcome:
     made = to_outcome(a_run(), a_job({}, attempts), outcome, max_attempts=max_attempts)
     assert made is not None
@@ -63,6 +66,22 @@ def test_clock_of_a_request_is_the_batchs_creation() -> None:
     scored = to_request(a_run(mode=Mode.SCORE), a_job({**chat, "completion": "Monday"}))
     assert isinstance(scored, ScoreRequest)
     assert scored.clock == 90.0
+
+
+def test_prompt_may_be_token_ids_or_several() -> None:
+    assert asked({"prompt": [5, 6]}).prompt_ids == [5, 6]
+    assert asked({"prompt": [5, 6]}).prompt is None
+    assert asked({"prompts": ["a", [5]]}).prompts == ["a", [5]]
+    embed = to_request(a_run(mode=Mode.EMBED), a_job({"prompts": ["a", "b"]}))
+    assert embed == EmbedRequest("bk3v9xq2h7mz-5:token", EmbedParams(), prompts=["a", "b"])
+
+
+def test_measurements_of_several_prompts_are_rows_in_order() -> None:
+    vectors = [array("f", [float(at)]) for at in range(2)]
+    embedded = tuple(Embedded(vector, "float32", 3, 101.0) for vector in vectors)
+    outcome = stored(Measured(embedded))
+    assert outcome.prompt_tokens == 6
+    assert [unpack(row.embedding or b"").tolist() for row in outcome.samples] == [[0.0], [1.0]]
 
 
 def test_given_a_prompt_when_asked_then_line_parameters_go_before_the_batchs() -> None:

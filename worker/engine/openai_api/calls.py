@@ -64,8 +64,24 @@ def refused(request: Request, api: str, dialect: Dialect) -> Failed | None:
                 "engine 'openai' can't honour echo for a chat: only the endpoint knows how it "
                 "is rendered",
             )
+    elif request.prompt_ids is not None:
+        return _refused_ids(request, chat)
     elif not request.prompt:
         return Failed("empty_prompt", "the prompt has no tokens: write at least one word")
+    return None
+
+
+def _refused_ids(request: Request, chat: bool) -> Failed | None:
+    if request.params.echo:
+        return Failed(
+            "unsupported_parameter",
+            "engine 'openai' can't honour echo for token ids: only the endpoint knows their text",
+        )
+    if chat:
+        return Failed(
+            "bad_prompt",
+            "a prompt of token ids, and the engine option api=chat takes texts only: give the text",
+        )
     return None
 
 
@@ -83,7 +99,9 @@ def call_for(request: Request, model: str, api: str, dialect: Dialect, got: int 
         newer = dialect is Dialect.OPENAI
         fields["max_completion_tokens" if newer else "max_tokens"] = limit
     else:
-        fields["prompt"] = request.prompt
+        fields["prompt"] = (
+            request.prompt if request.prompt_ids is None else list(request.prompt_ids)
+        )
         fields["max_tokens"] = limit
     fields |= _sampling(request, dialect, got)
     if params.wants_logprobs:
@@ -169,5 +187,7 @@ def _turns(request: Request, begun: bool) -> dict[str, Any]:
 
 
 def _size(request: Request) -> int:
+    if request.prompt_ids is not None:
+        return len(request.prompt_ids)
     text = request.prompt if request.messages is None else str(list(request.messages))
     return len((text or "").encode("utf-8", "replace")) // _BYTES_PER_TOKEN + 1

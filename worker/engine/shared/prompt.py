@@ -72,6 +72,8 @@ class Prompter:
         prompt: Prompt | Failed
         if not isinstance(request, EmbedRequest) and request.messages is not None:
             prompt = self._chat(request)
+        elif request.prompt_ids is not None:
+            prompt = self._given(list(request.prompt_ids))
         else:
             prompt = self._plain(request)
         if isinstance(prompt, Prompt) and not prompt.token_ids:
@@ -183,6 +185,18 @@ class Prompter:
             "for prompts that are rendered already, set add_special_tokens to false",
             extra={"action": "bos_twice"},
         )
+
+    def _given(self, ids: list[int]) -> Prompt | Failed:
+        """A prompt of token ids, which the model gets as they are."""
+        size = len(self._tokenizer)
+        unknown = next((one for one in ids if one >= size), None)
+        if unknown is not None:
+            return Failed(
+                "bad_prompt",
+                f"the prompt has the token id {unknown}, and the model's tokenizer has {size} "
+                "tokens: give ids of this model",
+            )
+        return Prompt(ids, str(self._tokenizer.decode(ids)), special=False)
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         with self._lock:
