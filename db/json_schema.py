@@ -11,12 +11,12 @@ from typing import Any
 from db.exact_json import WrittenNumber
 
 #: Keywords whose value maps names to schemas, is a schema, or is a list of schemas.
-_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_ONE = (
+NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+ONE = (
     *("items", "additionalItems", "additionalProperties", "unevaluatedItems"),
     *("unevaluatedProperties", "propertyNames", "contains", "not", "if", "then", "else"),
 )
-_SEVERAL = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+SEVERAL = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 
 #: The others, of the drafts from 4 to 2020-12, and `nullable`, which OpenAPI has.
 _PLAIN = (
@@ -27,8 +27,10 @@ _PLAIN = (
     *("maxContains", "minProperties", "maxProperties", "dependentRequired", "dependencies"),
     *("title", "description", "default", "examples", "example", "deprecated", "readOnly"),
     *("writeOnly", "contentEncoding", "contentMediaType", "contentSchema"),
+    # Of OpenAPI and of libraries that write schemas: they say nothing about a value.
+    *("discriminator", "externalDocs", "xml", "errorMessage", "markdownDescription"),
 )
-KEYWORDS = frozenset((*_NAMED, *_ONE, *_SEVERAL, *_PLAIN))
+KEYWORDS = frozenset((*NAMED, *ONE, *SEVERAL, *_PLAIN))
 
 
 def unknown_keyword(schema: object) -> str | None:
@@ -51,13 +53,13 @@ def _schemas(schema: object, place: str) -> Iterator[tuple[str, Mapping[str, Any
         return
     yield place, schema
     for key, value in schema.items():
-        if key in _NAMED and isinstance(value, Mapping):
+        if key in NAMED and isinstance(value, Mapping):
             for name, inner in value.items():
                 yield from _schemas(inner, f"{place}.{key}.{name}")
-        elif key in _SEVERAL and isinstance(value, list):
+        elif key in SEVERAL and isinstance(value, list):
             for number, inner in enumerate(value):
                 yield from _schemas(inner, f"{place}.{key}[{number}]")
-        elif key in _ONE:
+        elif key in ONE:
             yield from _schemas(value, f"{place}.{key}")
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from db.exact_json import dumps, loads
+from db.guided_schema import guided_schema
 from db.json_schema import inexact_number, unknown_keyword
 
 #: One space at most where JSON allows any: a model that likes them would never end.
@@ -99,7 +100,8 @@ def _grammar(wanted: Structure) -> str:
 
     if wanted.kind == "json_schema":
         return LLMatcher.grammar_from_json_schema(
-            wanted.text, overrides={"whitespace_pattern": _JSON_SPACE}
+            dumps(guided_schema(loads(wanted.text))).decode(),
+            overrides={"whitespace_pattern": _JSON_SPACE},
         )
     if wanted.kind == "grammar":
         return grammar_from("grammar", wanted.text)  # Lark or GBNF

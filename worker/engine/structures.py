@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from db.guided_schema import guided_schema
 from db.structure import Structure
 
 
 def for_vllm(wanted: Structure) -> dict[str, Any]:
     """vLLM's `structured_outputs`, in Python and over HTTP."""
-    text = json.loads(wanted.text) if wanted.kind in {"json_schema", "choice"} else wanted.text
-    return {"json" if wanted.kind == "json_schema" else wanted.kind: text}
+    if wanted.kind == "json_schema":
+        return {"json": guided_schema(json.loads(wanted.text))}
+    return {wanted.kind: json.loads(wanted.text) if wanted.kind == "choice" else wanted.text}
