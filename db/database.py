@@ -37,6 +37,7 @@ from db.errors import (
     ValueRefused,
 )
 from db.exact_json import dumps, loads
+from db.service_urls import option_names
 from db.settings import Settings, redact, variable
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
@@ -55,6 +56,12 @@ _KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+
+#: What PostgreSQL calls the longest silence of a session within a transaction (milliseconds).
+_SILENCE_LIMIT = "idle_in_transaction_session_timeout"
+
+#: Under this name a connection knows whether a pooler is in between.
+_POOLED = "promptmill.pooled"
 
 #: What a wait does not mend: it answers, or its name is known to nobody.
 _REFUSED = re.compile(
@@ -170,32 +177,54 @@ def _engine(url: str, pool_size: int, silence: float) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+    ours = {"connect_timeout": 10, "application_name": APPLICATION, **_KEEPALIVE}
+    given = option_names(url)
     engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "application_name": APPLICATION, **_KEEPALIVE},
+        connect_args={
+            **{name: value for name, value in ours.items() if name not in given},
+            # A pooler such as pgbouncer may give each transaction another session of the server,
+            # which has not prepared the statement, or another one under its name.
+            "prepare_threshold": None,
+        },
         **_JSON,
     )
+    # The locks of a host that froze or lost power would else hold everybody up for hours.
+    # Well within a lease: a heartbeat that waits for them must not lose its own.
+    # Where PostgreSQL does not count the silence, `db.queries.sessions` does.
+    milliseconds = round(silence * 1000)
 
     @event.listens_for(engine, "connect")
-    def bound_silence(connection: Any, _record: Any) -> None:
-        # The locks of a host that froze or lost power would else hold everybody up for hours.
-        # Well within a lease: a heartbeat that waits for them must not lose its own.
-        # Where PostgreSQL does not count the silence, `db.queries.sessions` does.
+    def bound_silence(connection: Any, record: Any) -> None:
         connection.autocommit = True
-        milliseconds = round(silence * 1000)
-        connection.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+        (process,) = connection.execute("SELECT pg_backend_pid()").fetchone()
+        # A pooler has told us of a process of its own.
+        record.info[_POOLED] = process != connection.info.backend_pid
+        if not record.info[_POOLED]:
+            connection.execute(f"SET {_SILENCE_LIMIT} = {milliseconds}")
         connection.autocommit = False
 
+    @event.listens_for(engine, "begin")
+    def bound_silence_of_one(connection: Connection) -> None:
+        # What is set for a session of the server's would stay there, for whoever gets it next.
+        if connection.info.get(_POOLED):
+            connection.exec_driver_sql(f"SET LOCAL {_SILENCE_LIMIT} = {milliseconds}")
+
     return engine
+
+
+def is_pooled(connection: Connection) -> bool:
+    """Whether a pooler, such as pgbouncer, stands between us and PostgreSQL."""
+    return bool(connection.info.get(_POOLED))
 
 
 def allow_silence(connection: Connection) -> None:
     """For a transaction that only reads, and whose reader may take its time."""
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.exec_driver_sql(f"SET LOCAL {_SILENCE_LIMIT} = 0")
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

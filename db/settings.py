@@ -17,7 +17,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from db import embedded
+from db import embedded, service_urls
 from db.adapters import check_names
 from db.errors import SettingsError, UsageError
 from db.numbers import LARGEST_COUNT
@@ -128,17 +128,12 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("sqlite:///", "postgresql+psycopg://")):
-            raise ValueError("must start with postgresql+psycopg:// or sqlite:///")
-        return value
+        return None if value is None else service_urls.database_url(value)
 
     @field_validator("broker_url")
     @classmethod
     def _known_broker(cls, value: str | None) -> str | None:
-        schemes = ("redis://", "rediss://", "redis+socket://")
-        if value is not None and not value.startswith(schemes):
-            raise ValueError("must start with redis:// or rediss://")
-        return value
+        return None if value is None else service_urls.broker_url(value)
 
     @property
     def embedded_broker(self) -> bool:

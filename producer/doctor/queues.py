@@ -36,7 +36,7 @@ def queue_checks(settings: Settings, model: str | None) -> Iterator[Check]:
         if queue not in served:
             yield Check(
                 "queue",
-                "warning",
+                "error",
                 f"{count_of(count, 'chunk')} wait for {name}, and no worker serves it",
                 _start(name),
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import ArgumentError
 
-from db.database import Database
+from db.database import Database, is_pooled
 from db.errors import DatabaseError
 from db.schema import REVISIONS
 from db.settings import Settings
@@ -33,7 +33,7 @@ def storage_checks(settings: Settings) -> Iterator[Check]:
             "database",
             "error",
             "PROMPTMILL_DATABASE_URL is no database URL",
-            "write it as postgresql+psycopg://user:password@host:5432/name, and in the password "
+            "write it as postgresql://user:password@host:5432/name, and in the password "
             "@ as %40, : as %3A, / as %2F",
         )
         return
@@ -90,4 +90,5 @@ def _reached(database: Database) -> Check:
         begun = time.perf_counter()
         connection.execute(text("SELECT 1"))
         milliseconds = (time.perf_counter() - begun) * 1000
-    return Check("database", "ok", f"{name} {version} answers in {milliseconds:.1f} ms")
+        through = ", through a connection pooler" if is_pooled(connection) else ""
+    return Check("database", "ok", f"{name} {version} answers in {milliseconds:.1f} ms{through}")

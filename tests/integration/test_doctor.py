@@ -228,7 +228,7 @@ def test_given_waiting_chunks_when_no_worker_serves_them_then_it_says_how_to_sta
     a_batch(database, 8, chunk_size=4, queue=queue_name(MODEL), model=MODEL)
     settings = settings_for(tmp_path, database_url=database.url, broker_url=redis_url)
     checks = found(settings, MODEL)
-    assert (checks["workers"].state, checks["queue"].state) == ("warning", "warning")
+    assert (checks["workers"].state, checks["queue"].state) == ("warning", "error")
     assert checks["queue"].finding == (f"2 chunks wait for {MODEL}, and no worker serves it")
     assert checks["queue"].advice == f"start one: promptmill worker --model {MODEL}"
 

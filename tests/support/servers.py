@@ -27,7 +27,9 @@ from typing import Any, Literal, Self
 
 import psutil
 import psycopg
+import pytest
 import redis
+from sqlalchemy.engine import make_url
 
 from db.redis_server import find_server
 from tests.support.certificates import Certificates
@@ -285,6 +287,63 @@ class PrivatePostgres(_Server):
     def _serves(self) -> bool:
         try:
             psycopg.connect(self._dsn("postgresql"), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class PgBouncer(_Server):
+    """A pooler in transaction mode before a PostgreSQL that trusts its clients."""
+
+    def __init__(self, database_url: str) -> None:
+        """`database_url` as `PROMPTMILL_DATABASE_URL` takes it."""
+        found = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+        if found is None:
+            # In CI too: it is no service of promptmill's, and no registry of Python's has it.
+            pytest.skip("pgbouncer is not installed")
+        self._binary = found
+        self._behind = make_url(database_url)
+        self._folder = _own_folder()
+        super().__init__(self._folder / "server.log")
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        """The database, through the pooler."""
+        through = self._behind.set(host="127.0.0.1", port=self.port)
+        return through.render_as_string(hide_password=False)
+
+    def _command(self) -> list[str]:
+        behind = self._behind
+        place = {"host": behind.host, "port": behind.port or 5432, "user": behind.username}
+        if behind.password is not None:
+            place["password"] = str(behind.password)
+        words = " ".join(f"{name}={value}" for name, value in place.items())
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "any",
+            "pool_mode": "transaction",
+            # Fewer than those who ask: they take turns on the same sessions.
+            "default_pool_size": 2,
+        }
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        file = self._folder / "pgbouncer.ini"
+        file.write_text("\n".join(["[databases]", f"* = {words}", "[pgbouncer]", *lines, ""]))
+        _give_to_owner(file)
+        return [self._binary, str(file)]
+
+    def _options(self) -> dict[str, Any]:
+        return _owner_options()
+
+    def _serves(self) -> bool:
+        plain = make_url(self.url).set(drivername="postgresql")
+        try:
+            psycopg.connect(plain.render_as_string(hide_password=False), connect_timeout=5).close()
         except psycopg.OperationalError:
             return False
         return True

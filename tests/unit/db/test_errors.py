@@ -7,7 +7,7 @@ import re
 import pytest
 
 from db import errors
-from db.errors import PromptmillError, UsageError
+from db.errors import ModelLoadError, PromptmillError, UsageError
 
 
 def tree() -> dict[str, str]:
@@ -44,10 +44,9 @@ def test_given_no_message_when_raised_then_the_docstring_is_the_message(
 
 
 @pytest.mark.parametrize("error", classes())
-def test_given_an_error_when_it_ends_the_program_then_only_usage_errors_exit_with_2(
-    error: type[PromptmillError],
-) -> None:
-    assert error("why").exit_code == (2 if issubclass(error, UsageError) else 1)
+def test_error_exits_with_2_where_the_call_must_change(error: type[PromptmillError]) -> None:
+    must_change = issubclass(error, UsageError) or error is ModelLoadError
+    assert error("why").exit_code == (2 if must_change else 1)
     assert error("why").message == "why"
 
 

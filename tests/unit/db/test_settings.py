@@ -61,7 +61,7 @@ def test_given_nothing_when_read_then_everything_is_embedded(tmp_path: Path) -> 
         ("log_level", "LOUD"),
         ("trust_remote_code", "perhaps"),
         ("database_url", f"mysql://u:{SECRET}@h/d"),
-        ("database_url", f"postgresql://u:{SECRET}@h/d"),
+        ("database_url", f"postgresql+asyncpg://u:{SECRET}@h/d"),
         ("broker_url", f"amqp://u:{SECRET}@h"),
     ],
 )
