@@ -24,14 +24,15 @@ ENTRYPOINT ["promptmill"]
 FROM base AS build
 WORKDIR /src
 RUN python -m venv /opt/promptmill \
- && mkdir db producer worker \
- && touch db/__init__.py producer/__init__.py worker/__init__.py
+ && mkdir db producer promptmill worker \
+ && touch db/__init__.py producer/__init__.py promptmill/__init__.py worker/__init__.py
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 
 FROM build AS wheel
 ARG PIP_FLAGS=""
 COPY db db
 COPY producer producer
+COPY promptmill promptmill
 COPY worker worker
 RUN pip wheel $PIP_FLAGS --no-deps --wheel-dir /wheel .
 

@@ -11,11 +11,9 @@ __all__ = ["Client"]
 def __getattr__(name: str) -> Any:
     """`Client` on first use: the command line's help must not wait for SQLAlchemy."""
     if name == "Client":
-        from producer.siblings import stranger
+        from promptmill.shadowed import require_own_packages
 
-        told = stranger()
-        if told is not None:
-            raise ImportError(told)
+        require_own_packages()
         from producer.client import Client
 
         return Client

@@ -93,7 +93,7 @@ class LazyGroup(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and turn what is raised into a message and an exit code."""
         _check_streams()
-        _check_siblings()
+        _check_packages()
         from db.errors import PromptmillError
 
         try:
@@ -136,12 +136,12 @@ def _check_streams() -> None:
         sys.exit(2)
 
 
-def _check_siblings() -> None:
-    from producer.siblings import stranger
+def _check_packages() -> None:
+    from promptmill.shadowed import shadowed_package
 
-    told = stranger()
-    if told is not None:
-        sys.stderr.write(f"promptmill: {told}\n")
+    problem = shadowed_package()
+    if problem is not None:
+        sys.stderr.write(f"promptmill: {problem}\n")
         sys.exit(2)
 
 
