@@ -27,6 +27,7 @@ def test_given_nothing_when_asked_then_every_default_is_told() -> None:
     unset |= {"response_format", "regex", "choice", "grammar", "adapter"}
     unset |= {"retry_max_tokens", "retry_invalid", "tool_choice", "parallel_tool_calls"}
     unset |= {"chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
+    unset |= {"add_special_tokens"}
     assert set(params) == set(SamplingParams.model_fields) - unset
     assert (params["max_tokens"], params["temperature"], params["stop"]) == (128, 1.0, [])
 
