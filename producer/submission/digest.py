@@ -27,10 +27,13 @@ class Digest:
 
     def add(self, jobs: Sequence[NewJob]) -> None:
         """These come next. No text of a job has a NUL: what lies between two is one field."""
-        if any(job.columns is not None for job in jobs):
-            fields = [part for job in jobs for part in _with_columns(job)]
+        if [job.columns for job in jobs].count(None) == len(jobs):
+            # Digests from before there were columns stay true.
+            fields = [
+                part for job in jobs for part in (job.custom_id or "", job.request, job.error or "")
+            ]
         else:
-            fields = [part for job in jobs for part in _fields(job)]
+            fields = [part for job in jobs for part in _with_columns(job)]
         self._hash.update("\0".join(fields).encode())
         self._hash.update(b"\0")
 
@@ -42,10 +45,6 @@ class Digest:
         return whole.hexdigest()
 
 
-def _fields(job: NewJob) -> tuple[str, ...]:
-    return job.custom_id or "", job.request, job.error or ""
-
-
 def _with_columns(job: NewJob) -> tuple[str, ...]:
-    """Digests from before there were columns stay true."""
-    return _fields(job) if job.columns is None else (*_fields(job), f"columns {job.columns}")
+    fields = (job.custom_id or "", job.request, job.error or "")
+    return fields if job.columns is None else (*fields, f"columns {job.columns}")

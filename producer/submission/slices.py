@@ -16,8 +16,8 @@ from producer.submission.checks import LineChecks
 SLICE = 20_000
 #: Characters of requests in one transaction, so that memory holds long prompts too.
 _CHARACTERS = 2**24
-#: Lines between two looks at those.
-_LOOK = 200
+#: Lines between two looks at those, at most; before the first one nobody knows how long they are.
+_LOOK, _FIRST_LOOK = 200, 10
 
 _EMPTY_REQUEST = "{}"
 
@@ -36,16 +36,22 @@ class Slice(NamedTuple):
 def slices(lines: Iterable[Line | BadLine], checks: LineChecks) -> Iterator[Slice]:
     """All of them, as jobs 1 … n."""
     stream = iter(lines)
-    part, size, done = Slice([], []), 0, 0
-    while piece := [checks.check(line) for line in islice(stream, min(SLICE, _LOOK))]:
+    part, size, done, look = Slice([], []), 0, 0, _FIRST_LOOK
+    while piece := [
+        checks.check(line) for line in islice(stream, min(look, SLICE - len(part.lines)))
+    ]:
         jobs = list(map(new_job, range(done + 1, done + 1 + len(piece)), piece))
         part.lines.extend(piece)
         part.jobs.extend(jobs)
         done += len(piece)
-        size += sum([len(job.request) + len(job.columns or "") for job in jobs])
+        added = sum([len(job.request) for job in jobs])
+        added += sum([len(job.columns) for job in jobs if job.columns is not None])
+        size += added
         if len(part.lines) >= SLICE or size >= _CHARACTERS:
             yield part
             part, size = Slice([], []), 0
+        # Of long lines, fewer are read before the next look.
+        look = max(1, min(_LOOK, _CHARACTERS // 4 * len(piece) // max(1, added)))
     if part.lines:
         yield part
 
