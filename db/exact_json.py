@@ -111,9 +111,9 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     """
     option = orjson.OPT_SORT_KEYS if sort_keys else 0
     try:
-        return orjson.dumps(value, _fragment, option)
+        return orjson.dumps(value, fragment, option)
     except TypeError:
-        return orjson.dumps(_with_fragments(value), _fragment, option)
+        return orjson.dumps(_with_fragments(value), fragment, option)
 
 
 def number(text: str) -> float:
@@ -167,7 +167,8 @@ def _broken(data: bytes, reason: str) -> BrokenJson:
     return BrokenJson(_POSITION.sub("", reason), column)
 
 
-def _fragment(value: Any) -> orjson.Fragment:
+def fragment(value: Any) -> orjson.Fragment:
+    """What orjson's `default` needs to write numbers with their digits."""
     if isinstance(value, WrittenNumber):
         return orjson.Fragment(value.text)
     raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")

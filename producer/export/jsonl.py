@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from db.exact_json import dumps, fragment
 from db.input_columns import ABSENT, JSON
 from db.pages import MadePage, Page
 from db.records import Batch, Result
@@ -106,13 +107,13 @@ def _may_lack(source: RecordColumn | InputSource | FieldSource) -> bool:
 
 def _json(values: Sequence[Any]) -> _Cells:
     """The JSON of each."""
-    return orjson.dumps(values, option=orjson.OPT_INDENT_2)[_LIST].split(_BETWEEN)
+    return orjson.dumps(values, fragment, orjson.OPT_INDENT_2)[_LIST].split(_BETWEEN)
 
 
 def _writer_of(source: RecordColumn | InputSource | FieldSource) -> Callable[[Any], bytes]:
     """What makes JSON of one value that is not None."""
     if isinstance(source, InputSource):
-        return str.encode if source.column.type == JSON else orjson.dumps
+        return str.encode if source.column.type == JSON else dumps
     if isinstance(source, FieldSource):
         return str.encode if source.field.type is FieldType.JSON else orjson.dumps
     return _WRITERS.get(source.type, orjson.dumps)

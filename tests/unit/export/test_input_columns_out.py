@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from db.input_columns import ABSENT, InputColumn
+from db.input_columns import ABSENT, InputColumn, decoded_rows
 from db.records import Batch, Result
 from producer.data_frames import pandas_frame
 from producer.export import write
@@ -49,6 +49,17 @@ def test_jsonl_has_values_with_their_digits(tmp_path: Path) -> None:
         b'{"number":-3,"price":null,"note":"","data":null,"new":false,',
         b"{",
     ]
+
+
+def test_number_keeps_the_digits_of_its_json_line(tmp_path: Path) -> None:
+    columns = decoded_rows(["[1.10]", "[null]", "[2e5]"], [InputColumn("x", "double")])
+    found = [result(line, columns=row) for line, row in enumerate(columns, start=1)]
+    given = batch(input_columns=(InputColumn("x", "double"),))
+    for name, start in (("a.jsonl", b'{"x":1.10,'), ("a.csv", b"1.10,")):
+        write(found, tmp_path / name, format=name.partition(".")[2], batch=given)  # type: ignore[arg-type]
+        assert start in (tmp_path / name).read_bytes()
+    write(found, tmp_path / "a.parquet", format="parquet", batch=given)
+    assert pq.read_table(tmp_path / "a.parquet")["x"].to_pylist() == [1.1, None, 200_000.0]
 
 
 def test_csv_has_their_text_and_guards_no_number(tmp_path: Path) -> None:
