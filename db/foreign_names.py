@@ -119,7 +119,7 @@ FOREIGN_NAMES: dict[str, ForeignName] = {
         prompt_cache_retention=_ANY,
     ),
     **_lacks("a vector has the model's own size: remove it", dimensions=()),
-    **_lacks("only a line for /v1/embeddings has it: remove it", encoding_format="float"),
+    **_lacks("a vector is written as a list of numbers: remove it", encoding_format="float"),
     # Which tokens may come, and how often.
     **_lacks(_ALLOWED, logit_bias=({}, []), bad_words=[], bad_words_ids=[], allowed_token_ids=[]),
     **_lacks(

@@ -51,6 +51,12 @@ TokenId = Annotated[Whole, Field(ge=0, le=LARGEST_COUNT, strict=True)]
 #: Validation context of a batch's defaults: what a line may still complete is not asked yet.
 _DEFAULTS = {"defaults": True}
 
+#: How other servers are asked for the log-likelihood of a text, with `echo` and `logprobs`.
+_NOTHING_NEW = (
+    "parameter 'max_tokens' is 0, which generates nothing: to have the log-probabilities of a text "
+    'itself, submit {"text": ..., "logprobs": 1} with --mode score'
+)
+
 _TEXTS = frozenset({"adapter", "regex", "grammar"})
 _LISTS = (("stop", "strings"), ("stop_token_ids", "whole numbers"), ("choice", "strings"))
 
@@ -253,6 +259,8 @@ def normalise(
                 f"parameter '{name}' is given twice, with different values ('{own}' is the same "
                 "one): keep one"
             )
+        elif own == "max_tokens" and value is not False and value == 0:
+            faults.append(_NOTHING_NEW)
         elif value is not None:
             renamed[own] = value
     params = None

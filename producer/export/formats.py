@@ -58,10 +58,10 @@ def check_packing(output: str | None, chosen: ExportFormat) -> None:
 
 def check_mode(mode: Mode, chosen: ExportFormat) -> None:
     """Raise UsageError where the format has no place for what the mode gives."""
-    if chosen == "openai" and mode is not Mode.GENERATE:
+    if chosen == "openai" and mode is Mode.SCORE:
         others = ", ".join(known for known in FORMATS if known != "openai")
         raise UsageError(
-            f"format openai holds generated text alone, and this batch is of mode {mode}: "
+            f"format openai holds generated text and embeddings, and this batch is of mode {mode}: "
             f"use one of {others}"
         )
 

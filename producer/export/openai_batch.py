@@ -88,6 +88,8 @@ def _body(samples: Sequence[Result], defaults: Mapping[str, Any]) -> dict[str, A
     job = samples[0]
     if job.request is None:
         raise ValueError("the openai format needs results with their requests")
+    if job.embedding is not None:
+        return _embeddings(samples)
     request = request_of(job.request)
     chat = "messages" in request
     params = {**defaults, **request.get("params", {})}
@@ -106,6 +108,23 @@ def _body(samples: Sequence[Result], defaults: Mapping[str, Any]) -> dict[str, A
         ],
         "usage": _usage(samples),
         "system_fingerprint": job.revision,
+    }
+
+
+def _embeddings(samples: Sequence[Result]) -> dict[str, Any]:
+    tokens = samples[0].prompt_tokens or 0
+    return {
+        "object": "list",
+        "data": [
+            {
+                "object": "embedding",
+                "index": sample.sample,
+                "embedding": sample.embedding.tolist() if sample.embedding is not None else [],
+            }
+            for sample in samples
+        ],
+        "model": samples[0].model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
 
 

@@ -138,8 +138,7 @@ class RequestParser:
             return Line(source, number, request or {}, custom_id)
         endpoint, body = None, item
         if openai_batch.is_line(item):
-            _check_openai(self.names)
-            unwrapped = faults.of(openai_batch.unwrap, item)
+            unwrapped = faults.of(openai_batch.unwrap, item, self.names.mode)
             if unwrapped is None:
                 faults.raise_all()
             endpoint, body = unwrapped or (None, {})
@@ -250,14 +249,6 @@ def _listed(keys: Sequence[str], between: str) -> str:
 def _lacks(needed: Sequence[str]) -> str:
     either, last = _listed(needed[:-1], ", "), f"'{needed[-1]}'"
     return f"has neither {either} nor {last}: give one of them"
-
-
-def _check_openai(names: Names) -> None:
-    if names.mode is not Mode.GENERATE:
-        raise Refusal(
-            f"is a line of an OpenAI batch file, which only mode generate takes: to {names.mode}, "
-            'write {"prompt": ...}'
-        )
 
 
 def _given(item: Mapping[str, Any], names: Names, faults: Faults) -> dict[str, Any]:

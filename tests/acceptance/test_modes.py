@@ -83,7 +83,7 @@ def test_given_a_file_of_completions_when_scored_then_every_format_has_the_plain
     assert f"log-probability {records[0]['logprob']:.4f}" in shown
     refused = mill.run("results", batch, "--format", "openai")
     assert refused.returncode == 2
-    assert "format openai holds generated text alone" in refused.stderr
+    assert "format openai holds generated text and embeddings" in refused.stderr
 
 
 def test_given_a_file_of_texts_when_embedded_then_every_format_has_the_plain_models_states(
@@ -145,7 +145,7 @@ BAD = {
     "openai": (
         '{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "a"}}',
         "embed",
-        "only mode generate takes",
+        "submit such lines in a file of their own, with --mode generate",
     ),
 }
 
@@ -194,7 +194,7 @@ def test_given_openai_output_when_a_score_is_to_be_run_then_it_is_refused_before
         "run", source, "--model", "m", "--mode", "score", "--output-format", "openai", "-o", "x"
     )
     assert done.returncode == 2
-    assert "format openai holds generated text alone" in done.stderr
+    assert "format openai holds generated text and embeddings" in done.stderr
     assert embedded.client.batches() == []
 
 

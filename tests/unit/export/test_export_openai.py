@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from pathlib import Path
 from typing import Any, Literal
 
@@ -248,3 +249,21 @@ def test_list_of_prompts_is_one_line_of_choices_in_order(tmp_path: Path) -> None
     assert [choice.index for choice in choices] == [0, 1, 2, 3]
     starts = [choice.logprobs.text_offset[0] for choice in choices if choice.logprobs]
     assert starts == [5, 5, 4, 4]
+
+
+def test_embeddings_of_a_job_are_one_list(tmp_path: Path) -> None:
+    request = {"prompts": ["a", "b"]}
+    samples = [
+        result(sample=at, request=request, text=None, embedding=array("f", [at, 0.5]))
+        for at in range(2)
+    ]
+    (line,) = lines(tmp_path, *samples)
+    assert line["response"]["body"] == {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": 0, "embedding": [0.0, 0.5]},
+            {"object": "embedding", "index": 1, "embedding": [1.0, 0.5]},
+        ],
+        "model": "org/model",
+        "usage": {"prompt_tokens": 3, "total_tokens": 3},
+    }

@@ -78,3 +78,27 @@ def test_completion_after_several_prompts_is_refused() -> None:
     bad = parsed({"prompt": ["a", "b"], "completion": "c"}, mode=Mode.SCORE)
     assert isinstance(bad, BadLine)
     assert "several prompts: give each its own line" in bad.reason
+
+
+@pytest.mark.parametrize(
+    ("prompt", "stored"),
+    [
+        ("one", {"prompt": "one"}),
+        (["one", "two"], {"prompts": ["one", "two"]}),
+        ([5, 6], {"prompt": [5, 6]}),
+    ],
+)
+def test_line_for_embeddings_is_one_of_mode_embed(prompt: Any, stored: dict[str, Any]) -> None:
+    body = {"model": "m", "input": prompt, "encoding_format": "float", "user": "u"}
+    line = {"custom_id": "e", "method": "POST", "url": "/v1/embeddings", "body": body}
+    read = parsed(line, mode=Mode.EMBED)
+    assert isinstance(read, Line)
+    assert (read.request, read.model, read.custom_id) == (stored, "m", "e")
+    for more, reason in (
+        ({"dimensions": 4}, "parameter 'dimensions' is 4"),
+        ({"encoding_format": "base64"}, "parameter 'encoding_format' is 'base64'"),
+        ({"input": None}, "needs 'input'"),
+    ):
+        bad = parsed({**line, "body": {**body, **more}}, mode=Mode.EMBED)
+        assert isinstance(bad, BadLine)
+        assert reason in bad.reason
