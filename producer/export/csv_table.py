@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from db.exact_json import dumps
 from db.input_columns import ABSENT
 from db.pages import Page
 from producer.export.fields import iso
@@ -88,7 +89,7 @@ def _plain(value: Any) -> Cell:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
-        return orjson.dumps(value).decode()
+        return dumps(value).decode()
     cell: Cell = value
     return cell
 

@@ -115,8 +115,8 @@ def _writer_of(source: RecordColumn | InputSource | FieldSource) -> Callable[[An
     if isinstance(source, InputSource):
         return str.encode if source.column.type == JSON else dumps
     if isinstance(source, FieldSource):
-        return str.encode if source.field.type is FieldType.JSON else orjson.dumps
-    return _WRITERS.get(source.type, orjson.dumps)
+        return str.encode if source.field.type is FieldType.JSON else dumps
+    return _WRITERS.get(source.type, dumps)
 
 
 def _time(seconds: float) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from db.exact_json import WrittenNumber, fragment
 from db.records import Batch
 from producer.export.output import makes_file, opened
 
@@ -49,4 +50,6 @@ def _encoded(document: Mapping[str, Any], *, option: int = 0) -> bytes:
 
 def _plain(value: object) -> object:
     """What orjson does not take."""
+    if isinstance(value, WrittenNumber):
+        return fragment(value)
     return dict(value) if isinstance(value, Mapping) else str(value)
