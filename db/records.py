@@ -158,6 +158,9 @@ class Job:
     provenance: Provenance | None = None
     #: Attempts that failed and answers that did not do, oldest first.
     history: Sequence[Attempt] = ()
+    #: The values of its input row, by column, in the form that `InputColumn.type` gives, but JSON
+    #: parsed; without those that the row lacks.
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Result(NamedTuple):

@@ -60,6 +60,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "started_at": iso(job.started_at),
         "finished_at": iso(job.finished_at),
         "tokens": {"prompt": job.prompt_tokens, "completion": job.completion_tokens},
+        "columns": job.columns,
         "request": job.request,
         "samples": job.samples,
         "seed": job.seed,

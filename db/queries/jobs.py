@@ -14,6 +14,7 @@ from db.database import AnyRow
 from db.errors import NotFoundError
 from db.exact_json import dumps, loads
 from db.ids import job_id
+from db.input_columns import ABSENT, JSON, decoded_rows
 from db.queries import attempts
 from db.queries.batches import get
 from db.recipe import Recipes
@@ -162,7 +163,18 @@ def get_job(connection: Connection, uid: str, line: int) -> Job:
         params=params,
         provenance=_provenance(row, params) if row.state in JOB_TERMINAL else None,
         history=attempts.history(connection, batch.key, line),
+        columns=_columns(row.columns, batch),
     )
+
+
+def _columns(stored: str | None, batch: Batch) -> dict[str, Any]:
+    (row,) = decoded_rows([stored], batch.input_columns)
+    named = zip(batch.input_columns, row or (), strict=False)
+    return {
+        column.name: loads(value) if column.type == JSON and value is not None else value
+        for column, value in named
+        if value is not ABSENT
+    }
 
 
 def _recipe(

@@ -71,6 +71,10 @@ def _cut(batch: Batch) -> str | None:
     return f"{counts.truncated:,} of {counts.samples:,} texts" if counts.truncated else None
 
 
+#: Characters of a column's name and value.
+_SHOWN = 60
+
+
 def _origin(job: Job) -> list[tuple[str, object]]:
     """What its text was made with."""
     made = job.provenance
@@ -87,6 +91,19 @@ def _origin(job: Job) -> list[tuple[str, object]]:
         ("seed", job.seed),
         ("params", ", ".join(f"{name}={value}" for name, value in job.params.items())),
     ]
+
+
+def _values(job: Job) -> str | None:
+    """The values of its input row; None where there are none."""
+    from db.exact_json import dumps
+    from producer.display import printable
+
+    texts = [
+        f"{name}={value if isinstance(value, str) else dumps(value).decode()}"
+        for name, value in job.columns.items()
+    ]
+    cut = [text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…" for text in texts]
+    return printable(", ".join(cut)) or None
 
 
 def _show_attempt(attempt: Attempt) -> None:
@@ -117,6 +134,7 @@ def _show_job(job: Job) -> None:
             ("tokens", f"{job.prompt_tokens or 0:,} in, {job.completion_tokens or 0:,} out"),
             ("error", f"{job.error_code}: {job.error_message}" if job.error_code else None),
             *_origin(job),
+            ("columns", _values(job)),
         ]
     )
     for attempt in job.history:

@@ -22,7 +22,7 @@ BATCH_KEYS = {
 }  # fmt: skip
 JOB_KEYS = {
     "id", "object", "batch", "line", "mode", "custom_id", "state", "attempts", "worker",
-    "started_at", "finished_at", "tokens", "request", "samples", "seed", "params",
+    "started_at", "finished_at", "tokens", "columns", "request", "samples", "seed", "params",
     "provenance", "error", "history",
 }  # fmt: skip
 WORKER_KEYS = {

@@ -19,6 +19,7 @@ from sqlalchemy import update
 
 from db.database import Database
 from db.input_columns import ABSENT, JSON
+from db.queries.jobs import get_job
 from db.queries.results import stream
 from db.records import Batch, Result
 from db.schema import jobs
@@ -219,3 +220,12 @@ def test_decimal_of_python_comes_back_as_one(database: Database) -> None:
     stored = [(result.columns or ())[0] for result in results_of(database, batch)]
     array = arrow_array(batch.input_columns[0], stored)
     assert array.to_pylist() == [Decimal("1.10"), None]
+
+
+def test_one_job_shows_its_columns(database: Database) -> None:
+    row = {"prompt": "a", "k": 7, "deep": {"x": [1]}, "gone": None}
+    batch = submitted(database, intake.from_source([row, {"prompt": "b", "k": 8}], **OPTIONS))
+    with database.read() as connection:
+        first, second = (get_job(connection, batch.id, line) for line in (1, 2))
+    assert first.columns == {"k": 7, "deep": {"x": [1]}, "gone": None}
+    assert second.columns == {"k": 8}
