@@ -11,6 +11,8 @@ from typing import Any
 
 from celery.exceptions import Reject
 
+from worker.broker_outages import CONNECTED_LOGGER, BrokerOutages
+
 #: Attributes of every record; the rest was given by `extra`.
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
 
@@ -49,8 +51,11 @@ def configure(level: str, **_: Any) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(KeyValueFormatter())
     handler.addFilter(lambda record: not _is_noise(record))
+    if level != "DEBUG":
+        handler.addFilter(BrokerOutages())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else logging.WARNING)
+    logging.getLogger(CONNECTED_LOGGER).setLevel(level)

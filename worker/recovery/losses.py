@@ -15,22 +15,29 @@ from sqlalchemy import Connection
 from db.database import AnyRow
 from db.queries import outcomes, recovery
 from db.queries.recovery import Loss
+from db.wording import count_of
 
 logger = logging.getLogger(__name__)
+
+#: Chunks that the log names, at most.
+_NAMED = 20
 
 
 def put_back(
     connection: Connection, lost: Sequence[AnyRow], loss: Loss, *, action: str, max_attempts: int
 ) -> int:
-    """Put back these locked chunks, and log each under `action`; how many."""
+    """Put back these locked chunks, and log them together under `action`; how many."""
+    unfinished = given_up = 0
     for chunk in lost:
-        unfinished, given_up = recovery.lose(connection, chunk, loss, max_attempts=max_attempts)
+        counts = recovery.lose(connection, chunk, loss, max_attempts=max_attempts)
+        unfinished, given_up = unfinished + counts[0], given_up + counts[1]
+    if lost:
         logger.warning(
-            "chunk %d was lost with %d unfinished jobs: queued again, %d given up",
-            chunk.id,
-            unfinished,
+            "%s lost with %s: queued again, %d given up",
+            f"chunk {lost[0].id} was" if len(lost) == 1 else f"{len(lost)} chunks were",
+            count_of(unfinished, "unfinished job"),
             given_up,
-            extra={"action": action},
+            extra={"action": action, "chunks": ",".join(str(chunk.id) for chunk in lost[:_NAMED])},
         )
     outcomes.settle(connection, [chunk.batch_id for chunk in lost])
     return len(lost)
