@@ -56,7 +56,7 @@ def test_given_a_gguf_file_when_run_then_its_results_tell_of_it_and_are_replayed
     file.write_bytes(whole[: len(whole) // 2])
     done = mill.run("run", str(asked), "--model", str(file), "--fresh")
     assert done.returncode != 0
-    assert f"GGUF file '{file.resolve()}' can't be read" in done.stderr
+    assert str(file.resolve()) in done.stderr
     assert "it was cut off: download it again" in done.stderr
 
 
