@@ -21,8 +21,8 @@ from db.errors import ModelLoadError
 from worker.engine.shared.continuation import Continuation
 from worker.engine.shared.generation_rules import FOLLOWED, REFUSED, SEARCH, asked
 
-#: Characters of a back-end's name that are recorded.
-_NAME = 80
+#: Characters of a back-end's name that are recorded, and of the rules that are logged.
+_NAME, _LOGGED = 80, 1000
 
 _log = logging.getLogger(__name__)
 
@@ -51,12 +51,18 @@ class Rules:
         return "forced_eos_token_id" in self._values
 
     def check(self, model: str) -> None:
-        """Raise ModelLoadError for a rule that can't be followed; log those of a search."""
+        """Raise ModelLoadError for a rule that can't be followed; log the others."""
         if self._refused:
             raise ModelLoadError(
                 f"model '{model}': its generation_config asks for {', '.join(self._refused)}, "
                 "which is not followed here: set the engine option generation_rules=none to "
                 "go without its rules"
+            )
+        if self._values:
+            _log.info(
+                "the checkpoint's rules are followed: %s",
+                ", ".join(f"{name}={value}" for name, value in self._values.items())[:_LOGGED],
+                extra={"action": "engine_rules"},
             )
         if self._search:
             _log.warning(
@@ -68,9 +74,9 @@ class Rules:
 
     def apply(self, logits: Tensor, continuations: Sequence[Continuation]) -> Tensor:
         """The logits `[rows, vocabulary]` under the rules; without any, the same tensor."""
-        ruled = [at for at, one in enumerate(continuations) if one.ruled]
-        if not self._values or not ruled:
+        if not self._values:
             return logits
+        ruled = [at for at, one in enumerate(continuations) if one.ruled and not one.done]
         logits = logits.clone()
         for at in ruled:
             one = continuations[at]
