@@ -69,6 +69,22 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a batch goes now, by the last heartbeats of its workers."""
+
+    #: The database's clock (unix seconds).
+    now: float
+    #: Workers that are alive and serve its model …
+    serving: int
+    #: … and those of them that hold chunks of it.
+    working: int
+    #: Requests that are computed at once.
+    running: int
+    #: Tokens generated a second, those of unfinished requests included.
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One time that a job failed, or that its answer did not do. Times are unix seconds."""
 

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from db.errors import ConflictError
+from db.errors import ConflictError, UsageError
 
 
 class BatchState(StrEnum):
@@ -99,6 +99,16 @@ BATCH_TERMINAL = frozenset({_B.COMPLETED, _B.FAILED, _B.CANCELLED, _B.EXPIRED})
 #: Batches whose jobs may run.
 BATCH_ACTIVE = frozenset({_B.QUEUED, _B.IN_PROGRESS})
 JOB_TERMINAL = frozenset({_J.SUCCEEDED, _J.FAILED, _J.CANCELLED, _J.EXPIRED})
+
+
+def as_state(text: str) -> BatchState:
+    """The batch state of this name. Raises UsageError, naming all of them."""
+    try:
+        return BatchState(text)
+    except ValueError:
+        raise UsageError(
+            f"'{text[:40]}' is not a batch's state: it is one of {', '.join(BatchState)}"
+        ) from None
 
 
 def sources(target: BatchState) -> frozenset[BatchState]:

@@ -11,15 +11,15 @@ for result in client.results(batch.id):
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self
 
-from db import ids
 from db.database import Database
 from db.errors import BrokerUnavailable, LostRace, NotFoundError, UsageError
 from db.migrate import ready
@@ -29,19 +29,22 @@ from db.plan import full_chunk
 from db.queries import batches as batch_queries
 from db.queries import failures, retries, steering
 from db.queries import jobs as job_queries
+from db.queries import pace as pace_queries
 from db.queries import workers as worker_queries
 from db.queries.deletion import delete_batch
 from db.queries.results import Only
 from db.queries.results import Order as ResultOrder
-from db.records import Batch, FailureGroup, Job, ServedModel, Worker
+from db.records import Batch, FailureGroup, Job, Pace, ServedModel, Worker
 from db.sampling import normalise
 from db.settings import Settings, settings
+from db.states import as_state
 from producer import intake
 from producer.adapters import with_places
 from producer.intake import Lines, Source
 from producer.model_files import canonical_model
 from producer.prompt_form import PromptForm, prompt_form
 from producer.reading import ReadingOptions
+from producer.references import Reference, resolve
 from producer.replaying import Replay, replay
 from producer.results import Results
 from producer.submission import Order, Submission, send_messages, submit
@@ -49,6 +52,8 @@ from producer.submission import Order, Submission, send_messages, submit
 if TYPE_CHECKING:
     from celery import Celery
     from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
 
 
 class Client:
@@ -187,21 +192,40 @@ class Client:
             outdated=outdated,
         )
 
-    def status(self, id: str) -> Batch | Job:  # noqa: A002 - what users call it
-        """A batch by its id, or a job by `BATCH-LINE`. Raises NotFoundError."""
-        uid, line = ids.parse_id(id)
-        with self.database.read() as connection:
-            if line is None:
-                return batch_queries.get(connection, uid)
-            return job_queries.get_job(connection, uid, line)
+    def reference(self, id: str, *, jobs: bool = True, unique: bool = False) -> Reference:  # noqa: A002
+        """The batch or job that an id, or a name, stands for. Raises NotFoundError.
 
-    def batch(self, id: str) -> Batch:  # noqa: A002 - what users call it
-        """A batch by its id. Raises NotFoundError, for a job's id too."""
-        uid, line = ids.parse_id(id)
-        if line is not None:
-            raise NotFoundError(f"'{id}' is a job: this takes a batch, such as {uid}")
+        Of several batches of one name it is the newest, and a warning is logged that says so;
+        with `unique`, it raises ConflictError. `jobs`: whether a job may be meant.
+        """
         with self.database.read() as connection:
-            return batch_queries.get(connection, uid)
+            reference = resolve(connection, id, jobs=jobs, unique=unique)
+        if reference.remark is not None:
+            logger.warning("%s", reference.remark)
+        return reference
+
+    def status(self, id: str) -> Batch | Job:  # noqa: A002 - what users call it
+        """A batch by its id or name, or a job by `BATCH-LINE`. Raises NotFoundError."""
+        reference = self.reference(id)
+        with self.database.read() as connection:
+            if reference.line is None:
+                return batch_queries.get(connection, reference.uid)
+            return job_queries.get_job(connection, reference.uid, reference.line)
+
+    def batch(self, id: str, *, unique: bool = False) -> Batch:  # noqa: A002 - what users call it
+        """A batch by its id or name. Raises NotFoundError, for a job's id too.
+
+        Of several of one name it is the newest; with `unique`, it raises ConflictError.
+        """
+        reference = self.reference(id, jobs=False, unique=unique)
+        if reference.line is not None:
+            raise NotFoundError(f"'{id}' is a job: this takes a batch, such as {reference.uid}")
+        return self._by_id(reference.uid)
+
+    def pace(self, batch: Batch) -> Pace:
+        """How fast a batch goes now, and who works on it."""
+        with self.database.read() as connection:
+            return pace_queries.pace(connection, batch, within=self.settings.lease)
 
     def failures(self, id: str) -> list[FailureGroup]:  # noqa: A002 - what users call it
         """A batch's failed jobs by error code with one example each, the most frequent first.
@@ -212,10 +236,29 @@ class Client:
         with self.database.read() as connection:
             return failures.by_code(connection, batch)
 
-    def batches(self, limit: int = 20) -> list[Batch]:
-        """The newest batches, newest first."""
+    def batches(
+        self,
+        limit: int = 20,
+        *,
+        states: Iterable[str] = (),
+        model: str | None = None,
+        name: str | None = None,
+        since: float | timedelta | None = None,
+    ) -> list[Batch]:
+        """The newest batches, newest first.
+
+        `states`: in one of these. `model` and `name`: a part of it, or a pattern with `*` and `?`.
+        `since`: created in the last so many seconds. Raises UsageError for an unknown state.
+        """
         with self.database.read() as connection:
-            return batch_queries.newest(connection, limit)
+            return batch_queries.newest(
+                connection,
+                limit,
+                states=[as_state(state) for state in states],
+                model=model,
+                name=name,
+                within=since.total_seconds() if isinstance(since, timedelta) else since,
+            )
 
     def wait(
         self,
@@ -231,11 +274,14 @@ class Client:
         Raises TimeoutError; DatabaseUnavailable where it stays away for `Settings.patience`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        look = partial(self.batch, id)
         while True:
             patience = self.settings.patience
             if deadline is not None:
                 patience = min(patience, max(0.0, deadline - time.monotonic()))
-            batch = patiently(lambda: self.batch(id), patience)
+            batch = patiently(look, patience)
+            # By its id from then on: another batch may get its name meanwhile.
+            look = partial(self._by_id, batch.id)
             on_progress(batch)
             if batch.finished:
                 return batch
@@ -266,7 +312,7 @@ class Client:
 
     def cancel(self, id: str) -> Batch:  # noqa: A002 - what users call it
         """Stop a batch; finished jobs stay. Idempotent."""
-        batch = self._steer(id, steering.begin_cancel)
+        batch = self._steer(id, steering.begin_cancel, unique=True)
         with self.database.write() as connection:
             steering.finish_cancel(connection, batch.key)
             return batch_queries.get(connection, batch.id)
@@ -283,9 +329,8 @@ class Client:
 
     def retry(self, id: str) -> int:  # noqa: A002 - what users call it
         """Queue a batch's failed jobs again, or one by its job id; how many."""
-        uid, line = ids.parse_id(id)
-        with self.database.read() as connection:
-            batch = batch_queries.get(connection, uid)
+        reference = self.reference(id, unique=True)
+        batch, line = self._by_id(reference.uid), reference.line
         count = self._retry_line(batch, line) if line is not None else self._retry_all(batch)
         if count:
             self._ring(batch)
@@ -316,8 +361,9 @@ class Client:
 
     def delete(self, id: str) -> None:  # noqa: A002 - what users call it
         """Delete a finished batch with its results. Raises ConflictError while it runs."""
+        uid = self.batch(id, unique=True).id
         with self.database.read() as connection:
-            batch = batch_queries.require_deletable(connection, self.batch(id).id)
+            batch = batch_queries.require_deletable(connection, uid)
         delete_batch(self.database, batch.key)
 
     def workers(self, *, within: float | None = None) -> list[Worker]:
@@ -370,9 +416,19 @@ class Client:
 
         return send(self._app, messages)
 
-    def _steer(self, id: str, change: Callable[[Connection, str], Batch]) -> Batch:  # noqa: A002
+    def _by_id(self, uid: str) -> Batch:
+        with self.database.read() as connection:
+            return batch_queries.get(connection, uid)
+
+    def _steer(
+        self,
+        id: str,  # noqa: A002
+        change: Callable[[Connection, str], Batch],
+        *,
+        unique: bool = False,
+    ) -> Batch:
         """Change a batch's state; once more where a worker changed it in the same moment."""
-        uid = self.batch(id).id
+        uid = self.batch(id, unique=unique).id
         try:
             with self.database.write() as connection:
                 return change(connection, uid)

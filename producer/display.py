@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 from unicodedata import category
 
 import click
+from rich.cells import cell_len
 
 from db.errors import PromptmillError
 from db.exact_json import dumps
+from db.wording import count_of
+from producer.columns import Column, drawn, fitted
 
 #: What may take several lines in a narrow terminal; an id must not, people copy it.
 _FOLDED = {"name", "model", "custom_id", "prompt", "text"}
+#: Bad lines of a refused file that are shown.
+_BAD_LINES = 20
 #: Columns of a table that goes to a file.
 _UNSEEN_WIDTH = 140
 
 
 def fail(error: PromptmillError) -> None:
-    """Say what went wrong, in one line; a refused file tells of its first bad lines too."""
-    click.echo(f"promptmill: {printable(error.message)}", err=True)
-    for bad in getattr(error, "bad", [])[1:20]:
-        click.echo(f"  {printable(bad.message)}", err=True)
+    """Say what went wrong, in one line; of a refused file, also its first bad lines."""
+    note(f"promptmill: {error.message}")
+    shown = getattr(error, "bad", [])[:_BAD_LINES]
+    for bad in shown[1:]:
+        note(f"  {bad.message}")
+    left = getattr(error, "count", 0) - len(shown)
+    if shown and left > 0:
+        note(f"  and {count_of(left, 'more bad line')}")
 
 
 def note(text: str) -> None:
     """A remark for people: not data, so never on standard output."""
-    click.echo(printable(text), err=True)
+    # Not click.echo, which goes around the live display and breaks it.
+    sys.stderr.write(f"{_wrapped_for(sys.stderr, printable(text))}\n")
+    sys.stderr.flush()
 
 
 @contextmanager
@@ -80,6 +93,15 @@ def clock(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def age(seconds: float, now: float) -> str:
+    """Unix seconds as the time since then, in one unit: `5 min ago`."""
+    passed = max(0.0, now - seconds)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if passed >= size:
+            return f"{passed // size:.0f} {unit} ago"
+    return f"{passed:.0f} s ago"
 
 
 def duration(seconds: float) -> str:
@@ -153,12 +175,66 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, always: bool
     Console(width=None if for_people() else _UNSEEN_WIDTH).print(drawn)
 
 
+def columns_table(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+    """Print the columns that fit the terminal; all of them, tab-separated, where nobody looks."""
+    if not for_people():
+        for row in rows:
+            click.echo("\t".join(_plain(cell) for cell in row))
+        return
+    texts = [[_plain(cell) for cell in row] for row in rows]
+    title, *lines = drawn(*fitted(columns, texts, terminal_width()))
+    click.echo(click.style(title, bold=True))
+    for line in lines:
+        click.echo(line)
+
+
+def terminal_width() -> int:
+    """Cells of a line in this terminal."""
+    return shutil.get_terminal_size().columns
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
-    """`name  value` lines, the names in one column."""
+    """`name  value` lines, the names in one column; long values are broken at spaces."""
     known = [(name, value) for name, value in pairs if value is not None]
     width = max((len(name) for name, _ in known), default=0)
     for name, value in known:
-        click.echo(f"{name:<{width}}  {printable(str(value))}")
+        line = f"{name:<{width}}  {printable(str(value))}"
+        # A long path stays in one piece, for whoever copies it.
+        if " " in str(value):
+            echo_wrapped(line, indent=width + 2)
+        else:
+            click.echo(line)
+
+
+def echo_wrapped(text: str, *, indent: int, used: int = 0) -> None:
+    """Print a line; in a terminal broken at spaces, the lines after the first indented.
+
+    `used`: cells of the first line that are printed already.
+    """
+    click.echo(_wrapped_for(sys.stdout, text, indent=indent, used=used))
+
+
+def _wrapped_for(stream: TextIO, text: str, *, indent: int = 0, used: int = 0) -> str:
+    """The text, broken at spaces where the stream is a terminal."""
+    if not stream.isatty():
+        return text
+    width = terminal_width()
+    lines: list[str] = []
+    for part in text.split("\n"):
+        before = "" if lines else " " * used
+        if cell_len(before + part) <= width:
+            lines.append(part)
+            continue
+        broken = textwrap.wrap(
+            part,
+            width,
+            initial_indent=before,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines += [broken[0][len(before) :], *broken[1:]]
+    return "\n".join(lines)
 
 
 def _plain(cell: Any) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from db.records import Batch, Job, Worker
+from db.records import Batch, Job, Pace, Worker
+from producer.activity import stored_left
 from producer.display import iso
 
 
@@ -42,6 +43,17 @@ def batch_document(batch: Batch) -> dict[str, Any]:
         "started_at": iso(batch.started_at),
         "finished_at": iso(batch.finished_at),
         "expires_at": iso(batch.expires_at),
+    }
+
+
+def pace_document(batch: Batch, pace: Pace) -> dict[str, Any]:
+    """How fast an unfinished batch goes; `seconds_left` is null where it can't be told."""
+    left = stored_left(batch, pace)
+    return {
+        "workers": pace.working,
+        "running": pace.running,
+        "tokens_per_second": round(pace.tokens_per_second, 2),
+        "seconds_left": left if left is None else round(left, 1),
     }
 
 

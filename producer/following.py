@@ -1,16 +1,23 @@
-"""Wait for a batch with a bar for people."""
+"""Wait for a batch, and show how it goes."""
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import TYPE_CHECKING
 
-from db.records import Batch
+from db.errors import PromptmillError
+from db.records import Batch, Pace
 from db.states import BatchState
+from producer.activity import standing
 from producer.display import note
 from producer.progress import BatchProgress
 
 if TYPE_CHECKING:
     from producer.client import Client
+
+#: Seconds between two looks at the workers: they report every 2 seconds.
+_LOOK = 1.0
 
 
 def follow(client: Client, batch: Batch, *, poll: float = 0.5) -> Batch:
@@ -18,35 +25,74 @@ def follow(client: Client, batch: Batch, *, poll: float = 0.5) -> Batch:
 
     Ctrl-C ends the waiting alone, and says that too.
     """
+    progress: Follower | None = None
     try:
-        if not batch.finished and not any(one.queue == batch.queue for one in client.workers()):
+        if not batch.finished and not any(
+            worker.queue == batch.queue for worker in client.workers()
+        ):
             note(f"no worker serves it yet; start one: promptmill worker --model {batch.model}")
-        return _followed(client, batch, poll)
+        with BatchProgress() as shown:
+            progress = Follower(client, shown)
+            return client.wait(batch.id, on_progress=progress, poll=poll)
     except KeyboardInterrupt:
-        note(f"{batch.id} goes on without you; 'promptmill watch {batch.id}' follows it again")
+        last = (progress and progress.batch) or batch
+        note(f"{standing(last)}; {batch.id} continues without you")
+        note(f"follow it again: promptmill watch {batch.id}")
+        note(exporting(last))
         raise
 
 
-def _followed(client: Client, batch: Batch, poll: float) -> Batch:
-    pauses = Pauses()
-    with BatchProgress(batch) as progress:
+def exporting(batch: Batch) -> str:
+    """How to get at what is done so far."""
+    return f"export what is done: promptmill results {batch.id} -o FILE"
 
-        def on_progress(now: Batch) -> None:
-            progress(now)
-            pauses(now)
 
-        return client.wait(batch.id, on_progress=on_progress, poll=poll)
+class Follower:
+    """Shows a batch at every poll, with what its workers report."""
+
+    def __init__(self, client: Client, progress: BatchProgress) -> None:
+        self._client = client
+        self._progress = progress
+        self._pauses = Pauses()
+        self._looked = 0.0
+        #: As they were last.
+        self.batch: Batch | None = None
+        self.pace: Pace | None = None
+
+    def __call__(self, batch: Batch, *, ending: str | None = None) -> None:
+        """`ending`: how it is being stopped."""
+        self.batch = batch
+        if time.monotonic() - self._looked >= _LOOK:
+            self._look(batch)
+        self._progress(batch, self.pace, ending=ending)
+        self._pauses(batch)
+
+    def refresh(self) -> None:
+        """Look at the workers at the next poll, however short ago the last look was."""
+        self._looked = 0.0
+
+    @property
+    def generating(self) -> bool:
+        """Whether a worker held jobs of it at the last look."""
+        return self.pace is not None and self.pace.working > 0
+
+    def _look(self, batch: Batch) -> None:
+        try:
+            self.pace = self._client.pace(batch)
+        except PromptmillError:
+            self.pace = None  # the next poll reports it, or waits
+        self._looked = time.monotonic()
 
 
 class Pauses:
-    """Says so when the batch that somebody waits for is paused, and how it goes on."""
+    """Says so in a log when the batch is paused; the live display shows it anyway."""
 
     def __init__(self) -> None:
-        self._told = False
+        self._was_paused = sys.stderr.isatty()
 
     def __call__(self, batch: Batch) -> None:
-        """Hear where the batch stands now."""
+        """Take note of where the batch stands now."""
         paused = batch.state == BatchState.PAUSED
-        if paused and not self._told:
-            note(f"{batch.id} is paused: 'promptmill resume {batch.id}' lets it go on")
-        self._told = paused
+        if paused and not self._was_paused:
+            note(f"{batch.id} is paused: 'promptmill resume {batch.id}' continues it")
+        self._was_paused = paused or sys.stderr.isatty()

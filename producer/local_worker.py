@@ -39,6 +39,7 @@ class LocalWorker:
         died, in whose place it comes.
         """
         self.log = log
+        self._stopping = False
         self._mark = new_mark()
         place = [] if after is None else ["--after", after]
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -83,10 +84,19 @@ class LocalWorker:
         said = [match for line in _last_lines(self.log) if (match := _LOADING.match(line))]
         return said[-1]["text"] if said and said[-1]["action"] == "loading" else None
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def begin_stop(self) -> None:
+        """Have it finish and end. Once: a second time is a request to hurry."""
+        if self.alive and not self._stopping:
+            self._stopping = True
+            self._process.terminate()
+
     def stop(self, patience: float) -> None:
         """Have it finish, for `patience` seconds at most, then end it."""
-        if self._process.poll() is None:
-            self._process.terminate()
+        self.begin_stop()
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -118,6 +128,8 @@ class KeptWorker:
         self._worker = self._start()
         self._deaths = 0
         self._done = 0
+        #: Whether it was told to hurry.
+        self.hurried = False
 
     def look(self, batch: Batch) -> None:
         """Replace it if it has died. Raises with the reason where that does not help."""
@@ -139,12 +151,21 @@ class KeptWorker:
         """How far it says it has come with its model; None: it is ready, or has said nothing."""
         return self._worker.loading()
 
+    @property
+    def alive(self) -> bool:
+        return self._worker.alive
+
+    def begin_stop(self) -> None:
+        """Have it finish and end."""
+        self._worker.begin_stop()
+
     def stop(self, patience: float) -> None:
         """Have it finish, for `patience` seconds at most."""
         self._worker.stop(patience)
 
     def hurry(self) -> None:
-        """Have it hand back what is unfinished, and end."""
+        """Have it hand back what is unfinished, and end. Safe in a signal handler."""
+        self.hurried = True
         self._worker.hurry()
 
 

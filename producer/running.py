@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from db.errors import PromptmillError
 from db.records import Batch
 from db.settings import variable
+from producer.activity import standing
 from producer.display import note
-from producer.following import Pauses
+from producer.following import Follower, exporting
 from producer.interrupts import first_interrupts
 from producer.local_worker import KeptWorker
 from producer.progress import BatchProgress
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Seconds that a worker has for its last writes, on top of its grace.
 _LAST_WRITES = 15.0
+#: Seconds that a worker has that is still loading: it has nothing to finish.
+_LOADING_GRACE = 2.0
+_POLL = 0.2
 
 
 def generate(
@@ -26,23 +33,26 @@ def generate(
 ) -> Batch:
     """Have a worker for this batch alone until it is finished; Ctrl-C stops both.
 
-    `again` is what goes on with it, in words for people. A worker that can't even start takes a
+    `again` is what continues it, in words for people. A worker that can't even start takes a
     `new` batch with it: nothing is left half done.
     """
     own = {variable("model"): batch.model, variable("batch"): batch.id}
     worker = KeptWorker({**environment, **own}, client.settings.home, note)
     patience = client.settings.grace + _LAST_WRITES
     try:
-        with first_interrupts(then=worker.hurry), BatchProgress(batch) as progress:
+        with (
+            first_interrupts(then=worker.hurry),
+            BatchProgress(own=lambda: worker.loading() or f"loading {batch.model}") as progress,
+        ):
+            follower = Follower(client, progress)
             try:
-                return _followed(client, batch, worker, progress)
+                return _followed(client, batch, worker, follower)
             except KeyboardInterrupt:
+                _stop(client, worker, follower)
                 progress.stop()
-                note(
-                    f"stopping: finishing for up to {client.settings.grace:g} s; Ctrl-C again to "
-                    f"stop now. {again} goes on where this one ends"
-                )
-                worker.stop(patience)
+                last = follower.batch or batch
+                note(f"{standing(last)}; {again} continues where this one ends")
+                note(exporting(last))
                 raise
     except PromptmillError:
         if new and client.batch(batch.id).started_at is None:
@@ -53,29 +63,60 @@ def generate(
         worker.stop(patience)
 
 
-def _followed(client: Client, batch: Batch, worker: KeptWorker, progress: BatchProgress) -> Batch:
-    pauses, loading = Pauses(), _Loading(worker)
+def _followed(client: Client, batch: Batch, worker: KeptWorker, follower: Follower) -> Batch:
+    loading = _Loading(worker)
 
     def on_progress(now: Batch) -> None:
-        progress(now)
-        pauses(now)
+        follower(now)
         loading(now)
         worker.look(now)
 
-    return client.wait(batch.id, on_progress=on_progress, poll=0.2)
+    return client.wait(batch.id, on_progress=on_progress, poll=_POLL)
 
 
 class _Loading:
-    """Repeats what the worker says while it loads its model."""
+    """Repeats in a log what the worker says while it loads; the live display shows it anyway."""
 
     def __init__(self, worker: KeptWorker) -> None:
         self._worker = worker
         self._shown: str | None = None
 
     def __call__(self, batch: Batch) -> None:
-        if batch.started_at is not None:
+        if batch.started_at is not None or sys.stderr.isatty():
             return
         stage = self._worker.loading()
         if stage is not None and stage != self._shown:
             note(stage)
             self._shown = stage
+
+
+def _stop(client: Client, worker: KeptWorker, follower: Follower) -> None:
+    """Have the worker finish what runs, and show it; one that is still loading ends at once."""
+    grace = client.settings.grace
+    follower.refresh()
+    _show(client, follower, ending="stopping")
+    if follower.generating:
+        note(f"stopping: what runs may finish, for up to {grace:g} s; Ctrl-C again to stop now")
+    else:
+        note("stopping")
+    worker.begin_stop()
+    begun, hurried = time.monotonic(), False
+    while worker.alive:
+        limit = grace + _LAST_WRITES if follower.generating else _LOADING_GRACE
+        if time.monotonic() - begun > limit:
+            break
+        if worker.hurried and not hurried:
+            hurried = True
+            note("stopping now: what is unfinished goes back to the queue")
+        now = "stopping now" if hurried else "finishing what runs; Ctrl-C again to stop now"
+        _show(client, follower, ending=now)
+        time.sleep(_POLL)
+    worker.stop(0.0)
+    _show(client, follower, ending="stopped")
+
+
+def _show(client: Client, follower: Follower, *, ending: str) -> None:
+    # Where the database is away, the worker still ends.
+    if follower.batch is not None:
+        with suppress(PromptmillError):
+            follower(client.batch(follower.batch.id), ending=ending)

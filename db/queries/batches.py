@@ -6,10 +6,11 @@ Everyone locks in one order, chunks, then jobs, then the batch, so that nobody d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.clock import db_now
@@ -180,12 +181,52 @@ def find(
     return [_batch(row) for row in connection.execute(query.order_by(batches.c.id.desc()))]
 
 
-def newest(connection: Connection, limit: int, before: int | None = None) -> list[Batch]:
-    """Up to `limit` batches, newest first, older than the batch of key `before`."""
+def named(connection: Connection, name: str, limit: int) -> tuple[list[Batch], int]:
+    """Up to `limit` batches of exactly this name, newest first; and how many there are."""
+    same = batches.c.name == name
+    query = select(*_COLUMNS).where(same).order_by(batches.c.id.desc()).limit(limit)
+    found = [_batch(row) for row in connection.execute(query)]
+    if len(found) < limit:
+        return found, len(found)
+    count = connection.execute(select(func.count()).select_from(batches).where(same)).scalar_one()
+    return found, int(count)
+
+
+def newest(
+    connection: Connection,
+    limit: int,
+    before: int | None = None,
+    *,
+    states: Collection[BatchState] = (),
+    model: str | None = None,
+    name: str | None = None,
+    within: float | None = None,
+) -> list[Batch]:
+    """Up to `limit` batches, newest first, older than the batch of key `before`.
+
+    `states`: in one of these. `model` and `name`: a part of it in any case, or all of it as a
+    pattern with `*` and `?`. `within`: created in the last `within` seconds.
+    """
     query = select(*_COLUMNS).order_by(batches.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(batches.c.id < before)
+    if states:
+        query = query.where(batches.c.state.in_(states))
+    if model is not None:
+        query = query.where(batches.c.model.ilike(_like(model), escape="\\"))
+    if name is not None:
+        query = query.where(batches.c.name.ilike(_like(name), escape="\\"))
+    if within is not None:
+        query = query.where(batches.c.created_at > db_now() - within)
     return [_batch(row) for row in connection.execute(query)]
+
+
+def _like(pattern: str) -> str:
+    """A pattern with `*` and `?` in the words of LIKE; without them, a part of the text."""
+    plain = re.sub(r"([\\%_])", r"\\\1", pattern)
+    if not re.search(r"[*?]", pattern):
+        return f"%{plain}%"
+    return plain.replace("*", "%").replace("?", "_")
 
 
 def require_deletable(connection: Connection, uid: str) -> Batch:

@@ -19,17 +19,18 @@ def command(batch: str, yes: bool, as_json: bool) -> None:
       promptmill delete bk3v9xq2h7mz --yes
     """
     from producer.client import Client
-    from producer.display import emit_json
+    from producer.display import emit_json, printable
 
     with Client() as client:
-        found = client.batch(batch)
+        found = client.batch(batch, unique=True)
         if not yes:
-            _ask(f"delete {batch} and its {found.done:,} results?")
-        client.delete(batch)
+            name = f" ({printable(found.name)})" if found.name else ""
+            _ask(f"delete {found.id}{name} and its {found.done:,} results?")
+        client.delete(found.id)
     if as_json:
-        emit_json({"batch": batch, "deleted": True})
+        emit_json({"batch": found.id, "deleted": True})
     else:
-        click.echo(f"{batch} deleted")
+        click.echo(f"{found.id} deleted")
 
 
 def _ask(question: str) -> None:

@@ -57,7 +57,7 @@ def command(model: str | None, audited: bool, batch: str | None, as_json: bool) 
 
 def _told(checks: Iterable[Check], *, as_json: bool) -> bool:
     """Print each check as soon as it is made; whether one of them is bad."""
-    from producer.display import emit_json
+    from producer.display import echo_wrapped, emit_json
 
     bad = False
     for check in checks:
@@ -66,7 +66,8 @@ def _told(checks: Iterable[Check], *, as_json: bool) -> bool:
             emit_json(asdict(check))
             continue
         mark, colour = _MARKS[check.state]
-        click.echo(f"{click.style(f'{mark:>4}', fg=colour)}  {check.name}: {check.finding}")
+        click.echo(click.style(f"{mark:>4}  ", fg=colour), nl=False)
+        echo_wrapped(f"{check.name}: {check.finding}", indent=6, used=6)
         if check.advice:
-            click.echo(f"      → {check.advice}")
+            echo_wrapped(f"      → {check.advice}", indent=8)
     return bad

@@ -2,36 +2,82 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 import click
 
-from producer.commands.options import json_option
+from db.records import Batch
+from db.states import BatchState
+from producer.commands.options import Duration, json_option
 
 
 @click.command("list")
 @click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in BatchState]),
+    metavar="STATE",
+    help="Only batches in this state; repeat it for several.",
+)
+@click.option("-m", "--model", metavar="TEXT", help="Only batches of this model: a part of its "
+              "name, or a pattern with * and ?.")  # fmt: skip
+@click.option("--name", metavar="TEXT", help="Only batches of this name: a part of it, or a "
+              "pattern with * and ?.")  # fmt: skip
+@click.option(
+    "--since", type=Duration(), metavar="2d", help="Only batches that are not older (s, m, h, d)."
+)
 @json_option
-def command(limit: int, as_json: bool) -> None:
+def command(
+    limit: int,
+    states: tuple[str, ...],
+    model: str | None,
+    name: str | None,
+    since: float | None,
+    as_json: bool,
+) -> None:
     """List batches, newest first.
 
     \b
-    Example:
+    Examples:
       promptmill list --limit 5
+      promptmill list --state in_progress --state queued
+      promptmill list --name 'nightly-*' --since 2d --json
     """
     from producer.client import Client
-    from producer.display import clock, emit_json, note, table
+    from producer.display import emit_json, note
     from producer.documents import batch_document
 
     with Client() as client:
-        found = client.batches(limit)
+        batches = client.batches(limit, states=states, model=model, name=name, since=since)
     if as_json:
-        for batch in found:
+        for batch in batches:
             emit_json(batch_document(batch))
-        return
-    if not found:
+    elif batches:
+        _show(batches)
+    elif states or model or name or since:
+        note("no batch matches: 'promptmill list' without options lists all")
+    else:
         note("there is no batch: submit one with 'promptmill submit FILE --model MODEL'")
-        return
-    table(
-        ["batch", "name", "state", "done", "failed", "model", "created"],
+
+
+def _show(batches: Sequence[Batch]) -> None:
+    from producer.columns import Column
+    from producer.display import age, clock, columns_table, for_people
+
+    now = time.time()
+    columns_table(
+        [
+            Column("batch"),
+            Column("name", rank=2, shorten="middle", least=16),
+            Column("state"),
+            Column("done", right=True),
+            Column("failed", right=True),
+            Column("model", rank=1, shorten="middle", least=16),
+            Column("created", rank=3, right=True),
+        ],
         [
             (
                 batch.id,
@@ -40,8 +86,8 @@ def command(limit: int, as_json: bool) -> None:
                 f"{batch.run_count}/{batch.total}",
                 batch.failed,
                 batch.model,
-                clock(batch.created_at),
+                age(batch.created_at, now) if for_people() else clock(batch.created_at),
             )
-            for batch in found
+            for batch in batches
         ],
     )

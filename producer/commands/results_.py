@@ -93,12 +93,12 @@ def command(
             return
         written = export(client, found, output=output, given_format=format, options=options)
     if output is not None and as_json:
-        emit_json({"batch": batch, "output": output, "records": written})
+        emit_json({"batch": found.id, "output": output, "records": written})
     elif output is not None:
         note(f"wrote {written:,} records to {output}")
     elif written == 0:
         yet = "" if found.finished else " yet"
-        note(f"{batch} has no {_SOUGHT[only]}{yet}")
+        note(f"{found.id} has no {_SOUGHT[only]}{yet}")
 
 
 def _export_shards(

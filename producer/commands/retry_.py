@@ -21,19 +21,24 @@ def command(batch: str, job: int | None, as_json: bool) -> None:
       promptmill retry bk3v9xq2h7mz
       promptmill retry bk3v9xq2h7mz --job 42
     """
+    from db.errors import UsageError
     from db.ids import job_id
     from db.wording import count_of
     from producer.client import Client
     from producer.display import emit_json
 
     with Client() as client:
-        count = client.retry(batch if job is None else job_id(batch, job))
+        reference = client.reference(batch, unique=True)
+        if job is not None and reference.line is not None:
+            raise UsageError(f"'{batch}' is a job already: leave out --job {job}")
+        uid, line = reference.uid, reference.line if job is None else job
+        count = client.retry(uid if line is None else job_id(uid, line))
     if as_json:
-        emit_json({"batch": batch, "retried": count})
+        emit_json({"batch": uid, "retried": count})
     else:
         why = (
             ""
             if count
             else ": none failed that could pass another time; cancelled and expired ones stay so"
         )
-        click.echo(f"{batch}: {count_of(count, 'job')} queued again{why}")
+        click.echo(f"{uid}: {count_of(count, 'job')} queued again{why}")

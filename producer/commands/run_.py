@@ -77,7 +77,8 @@ def command(
     with Client() as client:
         if (model := options["model"] or client.settings.model) is not None:
             check_servable(model, given["engine"] or client.settings.engine)
-        options["name"] = _name(options["name"], files, _how(client, given, adapters))
+        options["name"] = options["name"] or _name(files)
+        options["variant"] = _variant(client, given, adapters)
         done = submit_files(
             client, files, fresh=fresh, adapters=tuple(adapters), engine=given["engine"],
             outdated=_outdated(client, given, adapters), **options,
@@ -93,7 +94,7 @@ def command(
             _tell_of_outdated(batch, *done.outdated)
         if not batch.finished:
             _tell_of_others(client, batch, given, adapters)
-            again = "The same command without --fresh" if fresh else "The same command"
+            again = "the same command without --fresh" if fresh else "the same command"
             batch = generate(client, batch, environment, new=done.created, again=again)
         if table or (output is None and not as_json):
             _show(client, batch, wanted, as_table=table)
@@ -115,11 +116,11 @@ _SAME_TEXTS = frozenset(
 )
 
 
-def _name(given: str | None, files: tuple[str, ...], how: str) -> str:
+def _name(files: tuple[str, ...]) -> str:
     """What makes the same command find its batch again."""
     # Not pathlib: globs and URLs are no paths, and only need to be the same the next time.
     places = (file if file == "-" or "://" in file else os.path.abspath(file) for file in files)  # noqa: PTH100
-    return f"{given or 'run ' + ' '.join(places)}{how}"[-MAX_NAME:]
+    return f"run {' '.join(places)}"[-MAX_NAME:]
 
 
 def _adapters(environment: dict[str, str]) -> dict[str, str]:
@@ -132,7 +133,7 @@ def _adapters(environment: dict[str, str]) -> dict[str, str]:
     return adapters
 
 
-def _how(client: Client, given: dict[str, Any], adapters: dict[str, str]) -> str:
+def _variant(client: Client, given: dict[str, Any], adapters: dict[str, str]) -> str:
     """What changes the texts, besides model and parameters; empty for the defaults."""
     config = client.settings
     engine, dtype, revision = (
@@ -149,7 +150,7 @@ def _how(client: Client, given: dict[str, Any], adapters: dict[str, str]) -> str
         ),
         *(f"{name}={place}" for name, place in sorted(adapters.items())),
     )
-    return "".join(f" {part}" for part in parts if part)
+    return " ".join(part for part in parts if part)
 
 
 def _packing(config: Settings) -> str | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from db.modes import Mode
-from db.records import Attempt, Batch, Job
+from db.records import Attempt, Batch, Job, Pace
 from producer.commands.options import complete_batches, json_option
 
 
@@ -15,23 +17,33 @@ from producer.commands.options import complete_batches, json_option
 def command(id: str, as_json: bool) -> None:  # noqa: A002 - click names it after the argument
     """Show where the batch ID stands, or one job of it (ID-LINE).
 
+    ID is a batch's id or its name; of several batches of one name, the newest is shown.
+
     \b
     Examples:
       promptmill status bk3v9xq2h7mz
+      promptmill status nightly
       promptmill status bk3v9xq2h7mz-42 --json
     """
     from producer.client import Client
     from producer.display import emit_json, printable
-    from producer.documents import batch_document, job_document
+    from producer.documents import batch_document, job_document, pace_document
     from producer.summary import remarks, summary_document
 
     with Client() as client:
         found = client.status(id)
-        failures = client.failures(id) if isinstance(found, Batch) else []
+        failures = client.failures(found.id) if isinstance(found, Batch) else []
+        pace = client.pace(found) if isinstance(found, Batch) and not found.finished else None
     if isinstance(found, Batch) and as_json:
-        emit_json({**batch_document(found), **summary_document(found, failures)})
+        emit_json(
+            {
+                **batch_document(found),
+                "pace": pace and pace_document(found, pace),
+                **summary_document(found, failures),
+            }
+        )
     elif isinstance(found, Batch):
-        _show_batch(found)
+        _show_batch(found, pace)
         for remark in remarks(found, failures):
             click.echo(printable(remark))
     elif as_json:
@@ -40,7 +52,7 @@ def command(id: str, as_json: bool) -> None:  # noqa: A002 - click names it afte
         _show_job(found)
 
 
-def _show_batch(batch: Batch) -> None:
+def _show_batch(batch: Batch, pace: Pace | None) -> None:
     from producer.display import clock, facts
 
     share = f" ({batch.run_count / batch.total:.0%})" if batch.total else ""
@@ -52,6 +64,7 @@ def _show_batch(batch: Batch) -> None:
             ("mode", batch.mode if batch.mode is not Mode.GENERATE else None),
             ("state", batch.state),
             ("done", f"{batch.run_count:,} of {batch.total:,}{share}"),
+            ("now", _now(batch, pace) if pace is not None else None),
             ("succeeded", f"{batch.succeeded:,}"),
             ("failed", f"{batch.failed:,}"),
             ("cancelled", f"{batch.cancelled:,}" if batch.cancelled else None),
@@ -64,6 +77,19 @@ def _show_batch(batch: Batch) -> None:
             ("expires", clock(batch.expires_at) if batch.expires_at else None),
         ]
     )
+
+
+def _now(batch: Batch, pace: Pace) -> str | None:
+    """How it goes: rate and time left, or what it waits for."""
+    from db.wording import count_of
+    from producer.activity import activity, speed, stored_left
+
+    words = activity(batch, pace)
+    if words is not None:
+        return words
+    workers = [f"on {count_of(pace.working, 'worker')}"] if pace.working else []
+    parts = [part for part in speed(batch, pace, stored_left(batch, pace)) if "failed" not in part]
+    return ", ".join(parts + workers) or None
 
 
 def _cut(batch: Batch) -> str | None:
@@ -119,6 +145,15 @@ def _show_attempt(attempt: Attempt) -> None:
         click.echo(f"    {sample['text']!r} ({sample['finish_reason']})")
 
 
+def _earlier(job: Job) -> Sequence[Attempt]:
+    """The attempts besides the one whose error the job itself has."""
+    last = job.history[-1] if job.history else None
+    if last is None or last.samples is not None:
+        return job.history
+    same = (last.error_code, last.error_message) == (job.error_code, job.error_message)
+    return job.history[:-1] if same else job.history
+
+
 def _show_job(job: Job) -> None:
     from producer.display import calls_in_words, clock, facts, measure, printable
 
@@ -137,7 +172,7 @@ def _show_job(job: Job) -> None:
             ("columns", _values(job)),
         ]
     )
-    for attempt in job.history:
+    for attempt in _earlier(job):
         _show_attempt(attempt)
     for sample in job.samples:
         if sample["text"] is None:

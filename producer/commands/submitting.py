@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from producer.commands.options import parameters
@@ -22,9 +23,11 @@ def submit_files(
 ) -> Submission:
     """Queue FILES under the options of `submit_options`."""
     from db.throughput import for_throughput
-    from producer.display import shown_input_warnings
+    from producer.display import note, shown_input_warnings
     from producer.progress import counting
 
+    if (remark := literal_escape(options.get("template"))) is not None:
+        note(remark)
     with shown_input_warnings(), counting("reading") as on_progress, for_throughput():
         return client.submit_files(
             files,
@@ -33,3 +36,17 @@ def submit_files(
             on_progress=on_progress,
             **options,
         )
+
+
+def literal_escape(template: str | None) -> str | None:
+    r"""What to say of a template with `\n` as two characters, which a shell left as they are."""
+    if template is None or "\n" in template:
+        return None
+    match = re.search(r"(?<!\\)\\[nt]", template)
+    if match is None:
+        return None
+    kind = "line break" if match[0] == "\\n" else "tab"
+    return (
+        f"--template has {match[0]} as two characters, not a {kind}: in bash and zsh, put a $ "
+        "before the quotes: --template $'…\\n…'"
+    )

@@ -36,6 +36,11 @@ def command(gpus: str | None, **options: object) -> None:
       promptmill worker --model openai-community/gpt2 --device cuda:1
       promptmill worker --model openai-community/gpt2 --gpus all
     """
+    if options["batch"] is not None:
+        from producer.client import Client
+
+        with Client() as client:
+            options["batch"] = client.batch(str(options["batch"])).id
     environment = {**os.environ, **worker_environment(**options)}
     how = f"--gpus={gpus}" if gpus else "--keep"
     arguments = [sys.executable, "-P", "-m", "worker", how]

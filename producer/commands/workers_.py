@@ -41,11 +41,22 @@ def command(here: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _show(found: list[Worker]) -> None:
-    from producer.display import table
+def _show(workers: list[Worker]) -> None:
+    from producer.columns import Column
+    from producer.display import columns_table
 
-    table(
-        ["worker", "model", "engine", "device", "dtype", "running", "jobs", "tok/s", "seen"],
+    columns_table(
+        [
+            Column("worker", shorten="middle", least=16),
+            Column("model", shorten="middle", least=16),
+            Column("engine", rank=4),
+            Column("device", rank=1),
+            Column("dtype", rank=5),
+            Column("running", right=True),
+            Column("jobs", rank=3, right=True),
+            Column("tok/s", right=True),
+            Column("seen", rank=2, right=True),
+        ],
         [
             (
                 worker.name,
@@ -58,6 +69,6 @@ def _show(found: list[Worker]) -> None:
                 f"{worker.tokens_per_second:,.0f}",
                 f"{worker.silent_for:.0f} s ago",
             )
-            for worker in found
+            for worker in workers
         ],
     )

@@ -7,13 +7,13 @@ from contextlib import closing
 from functools import partial
 
 from db.database import Database
-from db.ids import parse_id
 from db.queries.audit import Invariant, Violation, findings, unattended
 from db.schema import REVISIONS
 from db.settings import Settings
 from db.wording import count_of
 from producer.doctor.check import Check, carried_out
 from producer.doctor.storage import database_file, storage_checks
+from producer.references import resolve
 
 #: Leases after whose end nobody can have overlooked them.
 _LEASES = 10
@@ -33,12 +33,12 @@ def _audit_checks(settings: Settings, batch: str | None) -> Iterator[Check]:
     file = database_file(settings)
     if file is not None and not file.exists():
         return
-    uid = None if batch is None else parse_id(batch)[0]
     with closing(Database(settings, pool_size=1)) as database:
         if database.revision() != REVISIONS[-1]:
             return
         overdue = _LEASES * settings.lease
         with database.read() as connection:
+            uid = None if batch is None else resolve(connection, batch).uid
             for invariant, violation in findings(connection, batch=uid, overdue=overdue):
                 yield audit_check(invariant, violation)
             dead = unattended(connection, batch=uid, overdue=overdue)

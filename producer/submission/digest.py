@@ -16,13 +16,15 @@ from producer.submission.order import Order
 class Digest:
     """The identity of a submission's content.
 
-    That is model, mode, parameters, every request, in order, and the input columns.
+    That is model, mode, variant, parameters, every request, in order, and the input columns.
     """
 
     def __init__(self, order: Order) -> None:
         about: dict[str, Any] = {"model": order.model, "params": dict(order.params)}
         if order.mode is not Mode.GENERATE:  # digests from before there were modes stay true
             about["mode"] = order.mode
+        if order.variant:
+            about["variant"] = order.variant
         self._hash = hashlib.sha256(dumps(about, sort_keys=True))
 
     def add(self, jobs: Sequence[NewJob]) -> None:

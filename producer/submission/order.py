@@ -27,6 +27,9 @@ class Order:
     #: A batch of its own, though the same content was submitted under the name; from now on the
     #: name finds this one.
     fresh: bool = False
+    #: What else changes the texts, such as the engine of `run`: content of another variant is other
+    #: content.
+    variant: str = ""
     #: What is asked of the model, of every line alike.
     mode: Mode = Mode.GENERATE
     params: Mapping[str, Any] = field(default_factory=dict)

@@ -92,7 +92,7 @@ PLACES = {
     "model words": (("submit", "a.txt", "-m", "my model"), "neither a folder that exists nor"),
     "model file": (("submit", "a.txt", "-m", "a.txt"), "model a.txt: this is a file"),
     "batch": (("status", NO_BATCH), f"no batch {NO_BATCH}: 'promptmill list' shows"),
-    "no id": (("status", "BATCH-1"), "'BATCH-1' is no batch or job id: a batch is like"),
+    "no id": (("status", "BATCH-1"), "no batch has the id or the name 'BATCH-1': "),
     "job": (("status", f"{NO_BATCH}-1"), f"no batch {NO_BATCH}"),
     "job as batch": (("watch", f"{NO_BATCH}-1"), "is a job: this takes a batch, such as"),
     **{
@@ -170,7 +170,8 @@ def test_given_many_bad_lines_when_submitted_then_the_first_twenty_are_told(cli:
     assert first.startswith("promptmill: a.jsonl:1: broken JSON")
     assert first.endswith("; nothing was queued, for this and 49 more bad lines")
     assert [line.split(":")[:2] for line in more] == [
-        ["  a.jsonl", str(number)] for number in range(2, 21)
+        *(["  a.jsonl", str(number)] for number in range(2, 21)),
+        ["  and 30 more bad lines"],
     ]
     assert cli("list").stdout == ""
 

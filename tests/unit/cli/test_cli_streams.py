@@ -63,7 +63,7 @@ def test_when_the_command_line_runs_then_a_broken_socket_does_not_kill_the_proce
 def test_given_a_bug_when_a_command_breaks_then_one_line_says_how_to_see_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(_self: object, _limit: int) -> None:
+    def broken(_self: object, _limit: int, **_filters: object) -> None:
         raise RuntimeError("out of\ncheese")
 
     monkeypatch.setattr("producer.client.Client.batches", broken)
@@ -77,7 +77,7 @@ def test_given_a_bug_when_a_command_breaks_then_one_line_says_how_to_see_more(
 
 
 def test_given_a_bug_when_debugging_then_it_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_self: object, _limit: int) -> None:
+    def broken(_self: object, _limit: int, **_filters: object) -> None:
         raise RuntimeError("out of cheese")
 
     monkeypatch.setattr("producer.client.Client.batches", broken)
