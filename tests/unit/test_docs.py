@@ -27,6 +27,7 @@ from producer.export.openai_batch import REFUSED
 from producer.export.record_columns import RECORD_COLUMNS
 from producer.reading import Line, read
 from producer.reading.keys import NAMES
+from tests.support.cli_reference import reference
 from tests.support.collector import Collector, request
 from tests.support.command_line import parse
 from tests.support.processes import WorkerProcess, environment
@@ -234,6 +235,10 @@ def test_every_command_and_option_is_documented() -> None:
             if isinstance(option, click.Option):
                 pattern = "|".join(rf"{re.escape(one)}(?![\w-])" for one in option.opts)
                 assert re.search(rf"(?<![\w-])(?:{pattern})", EVERYTHING), (path, option.opts)
+
+
+def test_reference_of_commands_is_the_programs() -> None:
+    assert PAGES["docs/cli.md"] == reference(), "run: python -m tests.support.cli_reference"
 
 
 def command_lines(page: str) -> Iterator[list[str]]:

@@ -47,10 +47,16 @@ def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[st
 
 
 def planned(*arguments: str) -> list[str]:
-    """The commands that make would run, everything being out of date."""
+    """The commands that make would run, everything being out of date; not what it only says."""
     result = make("--dry-run", "--always-make", *arguments)
     assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()
+    return [line for line in result.stdout.splitlines() if "echo '" not in line]
+
+
+def test_demo_says_its_price_first_and_what_to_try_at_its_end() -> None:
+    lines = make("--dry-run", "--always-make", "demo").stdout.splitlines()
+    assert "of disk" in lines[0]
+    assert "promptmill run YOUR_FILE.txt --model" in lines[-1]
 
 
 def test_make_alone_lists_every_target_and_runs_nothing() -> None:
