@@ -80,6 +80,8 @@ def _column(records: Records, column: OutputColumn) -> tuple[bytes, _Cells | Non
     """Its part of the template; and of each record what fills it, if anything does."""
     source = column.source
     values = records.values(column)
+    if isinstance(source, RecordColumn) and source.type is Type.TIME:
+        values = list(map(iso, values))
     opening = b",%b:" % orjson.dumps(column.name)
     written = _writer_of(source)
     first = values[0]
@@ -119,18 +121,13 @@ def _writer_of(source: RecordColumn | InputSource | FieldSource) -> Callable[[An
     return _WRITERS.get(source.type, dumps)
 
 
-def _time(seconds: float) -> bytes:
-    return b'"%b"' % (iso(seconds) or "").encode()
-
-
 _WRITERS: dict[Type, Callable[[Any], bytes]] = {
-    Type.TIME: _time,
     Type.JSON: str.encode,
     Type.TOKENS: str.encode,
     Type.VECTOR: lambda vector: orjson.dumps(vector.tolist()),
 }
 
-_PLAIN = frozenset({Type.TEXT, Type.INTEGER, Type.LONG, Type.NUMBER})
+_PLAIN = frozenset({Type.TEXT, Type.INTEGER, Type.LONG, Type.NUMBER, Type.TIME})
 _NESTED = (JSON, "list<", "large_list<", "fixed_size_list<", "struct<", "map<", "dictionary<")
 
 
