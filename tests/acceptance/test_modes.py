@@ -145,7 +145,7 @@ BAD = {
     "openai": (
         '{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "a"}}',
         "embed",
-        "submit such lines in a file of their own, with --mode generate",
+        "and this batch is of mode embed",
     ),
 }
 
