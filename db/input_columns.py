@@ -20,6 +20,7 @@ Pure, and as light to import as to send.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -27,7 +28,7 @@ from typing import Any, Final
 
 import orjson
 
-from db.exact_json import dumps, loads
+from db.exact_json import WrittenNumber, dumps, loads
 
 
 class Absent(Enum):
@@ -155,5 +156,8 @@ def _float(cell: Any) -> Any:
     """A CSV cell is text; so are NaN and the infinities, which JSON lacks."""
     if type(cell) is not str:
         return float(cell[0]) if type(cell) is list else cell
-    # Between floats, "7" is to be written as 7 again.
-    return int(cell) if cell.removeprefix("-").isdigit() else float(cell)
+    # Between floats, "7" is to be written as 7 again, and "1.10" as 1.10.
+    if cell.removeprefix("-").isdigit():
+        return int(cell)
+    number = float(cell)
+    return number if repr(number) == cell or not math.isfinite(number) else WrittenNumber(cell)

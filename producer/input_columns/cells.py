@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import re
 import uuid
 from base64 import b64encode
 from collections.abc import Mapping
@@ -61,25 +62,33 @@ def json_cell(value: Any) -> list[str]:
 
 
 def text_type(cell: str) -> str:
-    """The type of a CSV cell's text: a number's if the number is written back as the same text."""
+    """The type of a CSV cell's text: a number's if it is written plainly and keeps its value.
+
+    `007` and an integer of 30 digits are text; `1.10` is the number 1.1.
+    """
     if len(cell) > _LONGEST_NUMBER or not _NUMBER_STARTS.issuperset(cell[:1]):
         return "string"
     try:
-        number = int(cell)
-        if str(number) == cell and _SMALLEST <= number <= _LARGEST:
+        whole = int(cell)
+        if str(whole) == cell and _SMALLEST <= whole <= _LARGEST:
             return "int64"
         return "string"
     except ValueError:
         pass
     try:
-        return "double" if repr(float(cell)) == cell else "string"
+        number = float(cell)
     except ValueError:
         return "string"
+    if repr(number) == cell:
+        return "double"
+    plain = _PLAIN_DECIMAL.fullmatch(cell) is not None
+    return "double" if plain and Decimal(repr(number)) == Decimal(cell) else "string"
 
 
 #: Characters of the longest number that 64 bits hold, as Python writes it.
 _LONGEST_NUMBER = 25
 _NUMBER_STARTS = frozenset("-0123456789")
+_PLAIN_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 
 
 def _integer(value: int) -> tuple[Any, str]:

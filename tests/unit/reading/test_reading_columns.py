@@ -57,13 +57,14 @@ def test_csv_cells_keep_their_text_and_get_a_type() -> None:
         {"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"}
     ]  # fmt: skip
     assert types_of(header) == {
-        "id": "int64", "zip": "string", "price": "string", "rate": "double", "note": "string",
+        "id": "int64", "zip": "string", "price": "double", "rate": "double", "note": "string",
         "big": "string", "zero": "string", "mixed": "double", "empty": "string",
     }  # fmt: skip
     values = columns_in(found, header)
     assert values["id"] == [1, -(2**63), None]
     assert values["zip"] == ["007", "10115", None]
-    assert values["price"] == ["1.10", "2.25", None]
+    assert values["price"] == [1.1, 2.25, None]
+    assert str(values["price"][0]) == "1.10"
     assert values["rate"] == [0.5, 1e-07, None]
     assert values["note"] == ["x", None, 'a "q"\nb']
     assert values["mixed"] == [7, 2.5, None]
@@ -81,7 +82,12 @@ def test_csv_cells_keep_their_text_and_get_a_type() -> None:
         (["9223372036854775807"], "int64"),
         (["9223372036854775808"], "string"),
         (["1.5", "2.0"], "double"),
-        (["1.50"], "string"),
+        (["1.50"], "double"),
+        (["1.5", "1.10", "0.00", "-0.0"], "double"),
+        (["01.5"], "string"),
+        (["1.23456789012345678901"], "string"),
+        ([".5"], "string"),
+        (["5."], "string"),
         (["1e5"], "string"),
         (["nan"], "string"),
         (["inf"], "string"),
