@@ -44,6 +44,8 @@ from producer.intake import Lines, Source
 from producer.model_files import canonical_model
 from producer.prompt_form import PromptForm, prompt_form
 from producer.reading import ReadingOptions
+from producer.reading.mode_choice import ModeChoice
+from producer.reading.openai_batch import EMBEDDINGS
 from producer.references import Reference, resolve
 from producer.replaying import Replay, replay
 from producer.results import Results
@@ -76,7 +78,7 @@ class Client:
         columns: Iterable[str] = (),
         format: str | None = None,  # noqa: A002 - the user's word for it
         quoting: str | None = None,
-        mode: str = Mode.GENERATE,
+        mode: str | None = None,
         priority: int = 5,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -92,24 +94,28 @@ class Client:
         requests (mappings). `template` makes prompts of rows; where the model has a chat template
         these become a chat's user messages, and `system` makes its system message; `chat` says
         whether they shall. `columns` are names that are data, though they are called like
-        parameters. `mode` is `generate`, `score` or `embed`. `adapters` are names of LoRA
-        adapters that a request's `model` may name. The same content under the
-        same `name` or `idempotency_key` gives the batch that exists. What is unfinished after
-        `expires` (seconds, or a timedelta) expires.
+        parameters. `format` and `quoting` (`csv` or `none`: what quotes mean in CSV and TSV) say
+        how a file is read, where its name and content do not. `mode` is `generate`, `score` or
+        `embed`; None: `embed` where the first request is for `/v1/embeddings`, else `generate`.
+        `adapters` are names of LoRA adapters that a request's `model` may name. The same content
+        under the same `name` or `idempotency_key` gives the batch that exists. What is unfinished
+        after `expires` (seconds, or a timedelta) expires.
         Raises InvalidInput with every bad line, and queues nothing then. Where the database or
         Redis is away, it waits for them, for `Settings.patience` seconds.
         """
-        form = self._prompt_form(model, mode, template=template, system=system, chat=chat)
+        choice = _mode_choice(mode, params, template)
+        form = self._prompt_form(model, choice, template=template, system=system, chat=chat)
         reading = self._reading(
-            params, mode, template=template, system=system, chat=form.chat, columns=columns
+            choice, template=template, system=system, chat=form.chat, columns=columns
         )
         lines = intake.from_source(source, given_format=format, quoting=quoting, **reading)
+        decided, lines = intake.with_mode(lines, choice)
         return self.submit_lines(
             lines,
             model=model,
             name=name,
             params=params,
-            mode=mode,
+            mode=decided,
             priority=priority,
             metadata=metadata or {},
             idempotency_key=idempotency_key,
@@ -132,7 +138,7 @@ class Client:
         model: str | None = None,
         quoting: str | None = None,
         params: Mapping[str, Any] | None = None,
-        mode: str = Mode.GENERATE,
+        mode: str | None = None,
         engine: str | None = None,
         **options: Any,
     ) -> Submission:
@@ -140,15 +146,20 @@ class Client:
 
         `engine`: what will run it; None: as the settings say.
         """
+        choice = _mode_choice(mode, params, template)
         form = self._prompt_form(
-            model, mode, template=template, system=system, chat=chat, engine=engine
+            model, choice, template=template, system=system, chat=chat, engine=engine
         )
         reading = self._reading(
-            params, mode, template=template, system=system, chat=form.chat, columns=columns
+            choice, template=template, system=system, chat=form.chat, columns=columns
         )
         lines = intake.from_files(list(sources), given_format=format, quoting=quoting, **reading)
-        done = self.submit_lines(lines, model=model, params=params, mode=mode, **options)
-        return replace(done, prompt_note=form.note)
+        decided, lines = intake.with_mode(lines, choice)
+        done = self.submit_lines(lines, model=model, params=params, mode=decided, **options)
+        notes = [form.note]
+        if not choice.is_given and decided is Mode.EMBED:
+            notes.append(f"the lines are for {EMBEDDINGS}: mode embed")
+        return replace(done, notes=tuple(filter(None, notes)))
 
     def submit_lines(
         self,
@@ -461,7 +472,7 @@ class Client:
     def _prompt_form(
         self,
         model: str | None,
-        mode: str,
+        choice: ModeChoice,
         *,
         template: str | None,
         system: str | None,
@@ -474,7 +485,7 @@ class Client:
             return PromptForm(chat=bool(chat))
         return prompt_form(
             canonical_model(chosen),
-            as_mode(mode),
+            choice.mode or Mode.GENERATE,
             engine or self.settings.engine,
             chat=chat,
             system=system is not None,
@@ -482,8 +493,7 @@ class Client:
 
     def _reading(
         self,
-        params: Mapping[str, Any] | None,
-        mode: str,
+        choice: ModeChoice,
         *,
         template: str | None,
         system: str | None,
@@ -495,7 +505,15 @@ class Client:
             "system": system,
             "chat": chat,
             "columns": frozenset(columns),
-            "defaults": normalise(params or {}, mode=as_mode(mode)),
-            "mode": as_mode(mode),
+            "choice": choice,
             "max_prompt_bytes": self.settings.max_prompt_bytes,
         }
+
+
+def _mode_choice(
+    mode: str | None, params: Mapping[str, Any] | None, template: str | None
+) -> ModeChoice:
+    """A template's rows are data, and name no endpoint. Raises UsageError, ParameterError."""
+    if mode is None and template is not None:
+        mode = Mode.GENERATE
+    return ModeChoice(None if mode is None else as_mode(mode), params or {})

@@ -40,18 +40,19 @@ def check_output(
     given_format: str | None,
     *,
     option: str = "--format",
-    mode: str = Mode.GENERATE,
+    mode: str | None = None,
     records: RecordOptions | None = None,
 ) -> None:
     """Raise UsageError or OutputError now for what would fail after hours of work.
 
-    `option`: where the caller's users give the format; `mode`: the batch's.
+    `option`: where the caller's users give the format; `mode`: the batch's, None: the lines say.
     """
     # A folder has no format either, and that it is one says more.
     check_target(output)
     chosen = format_of(output, given_format, option=option)
-    check_mode(as_mode(mode), chosen)
-    check_records(records or RecordOptions(), chosen, as_mode(mode))
+    known = Mode.GENERATE if mode is None else as_mode(mode)
+    check_mode(known, chosen)
+    check_records(records or RecordOptions(), chosen, known)
 
 
 def check_records(records: RecordOptions, chosen: ExportFormat, mode: Mode) -> None:
@@ -83,9 +84,13 @@ def check_layout(
     *,
     new: bool,
 ) -> None:
-    """Raise UsageError for names that clash with the input's; a `new` batch is deleted then."""
+    """Raise UsageError for what the batch's mode has no place for, and names that clash.
+
+    A `new` batch is deleted then.
+    """
     chosen = format_of(output, given_format)
     try:
+        check_records(options.records, chosen, batch.mode)
         layout_of(batch, options.records, documents=chosen == "jsonl")
     except UsageError:
         if new and client.batch(batch.id).started_at is None:

@@ -11,8 +11,10 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from db.errors import UsageError
+from db.modes import Mode
 from producer.input_columns.header import Header
 from producer.reading import BadLine, Line, ReadingOptions, parse_all, parse_table, read
+from producer.reading.mode_choice import ModeChoice
 
 if TYPE_CHECKING:
     from producer.reading.tables import Table
@@ -124,20 +126,35 @@ def _header(options: ReadingOptions) -> Header:
     return Header(options["max_prompt_bytes"])
 
 
+def with_mode(lines: Lines, choice: ModeChoice) -> tuple[Mode, Lines]:
+    """The batch's mode, for which the first line is read unless it is known; the lines, whole.
+
+    Without any line it is `generate`. Raises ParameterError, and InputError as reading does.
+    """
+    if choice.mode is None:
+        _, lines = _begun(lines)
+    return choice.mode or Mode.GENERATE, lines
+
+
 def model_of_first(lines: Lines, adapters: Collection[str] = ()) -> tuple[str, Lines]:
     """The model that the first line names, as in OpenAI's files; and the lines, whole again.
 
     `adapters`: names that are no model's.
     """
-    reading = lines.read()
-    first = next(reading.lines, None)
+    first, lines = _begun(lines)
     if isinstance(first, BadLine):
         raise UsageError(
             f"{first.message}; with --model, or PROMPTMILL_MODEL, you are told of all bad lines"
         )
     if first is None or first.model is None or first.model in adapters:
         raise UsageError("which model? give --model, or set PROMPTMILL_MODEL")
-    if lines.repeatable:
-        return first.model, lines
-    whole = replace(reading, lines=chain([first], reading.lines))
-    return first.model, Lines(lambda: whole, repeatable=False)
+    return first.model, lines
+
+
+def _begun(lines: Lines) -> tuple[Line | BadLine | None, Lines]:
+    """The first line, None: there is none; and all lines, of which that one is not read again."""
+    reading = lines.read()
+    first = next(reading.lines, None)
+    rest = () if first is None else (first,)
+    begun = [replace(reading, lines=chain(rest, reading.lines))]
+    return first, Lines(lambda: begun.pop() if begun else lines.read(), lines.repeatable)

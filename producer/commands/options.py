@@ -91,9 +91,8 @@ _SUBMIT_OPTIONS = (
     click.option(
         "--mode",
         type=click.Choice(["generate", "score", "embed"]),
-        default="generate",
-        show_default=True,
-        help="Continue prompts, say how likely texts are, or make vectors of them.",
+        help="Continue prompts, say how likely texts are, or make vectors of them. Default: embed "
+        "where the first line is for /v1/embeddings, else generate.",
     ),
     click.option("--name", help="Same name and content: the batch that exists."),
     click.option("--idempotency-key", metavar="KEY", help="Same key: the batch that exists."),

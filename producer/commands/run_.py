@@ -84,8 +84,8 @@ def command(
             outdated=_outdated(client, given, adapters), **options,
         )  # fmt: skip
         batch = done.batch
-        if done.prompt_note is not None:
-            note(done.prompt_note)
+        for remark in done.notes:
+            note(remark)
         wanted = ExportOptions(_without_doubles(records, batch), raw=raw)
         check_layout(client, batch, output, output_format, wanted, new=done.created)
         if not done.created:

@@ -54,8 +54,8 @@ def command(
     with Client() as client:
         done = submit_files(client, files, adapters=adapters, **options)
         batch = done.batch
-        if done.prompt_note is not None:
-            note(done.prompt_note)
+        for remark in done.notes:
+            note(remark)
         if not done.created:
             note(f"the same content was submitted before: batch {batch.id} is {batch.state}")
         if done.unsent_reason and not client.settings.embedded_broker:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from db.modes import Mode
@@ -34,6 +34,20 @@ def is_line(item: Mapping[str, Any]) -> bool:
         # Beside a prompt of its own, `body` and `url` are data, unless they are what the API has.
         return isinstance(item.get("body"), Mapping) or str(item.get("url")).startswith("/v1/")
     return "body" in item or ("url" in item and "method" in item)
+
+
+def mode_of(item: object, columns: Collection[str] = ()) -> Mode:
+    """The mode that a request asks for by its endpoint; of any other, `generate`.
+
+    `columns` are keys that are data, whatever they are called.
+    """
+    if isinstance(item, Mapping):
+        request = {key: value for key, value in item.items() if key not in columns}
+        if is_line(request):
+            for mode, endpoints in _ENDPOINTS.items():
+                if request.get("url") in endpoints:
+                    return mode
+    return Mode.GENERATE
 
 
 def unwrap(item: Mapping[str, Any], mode: Mode) -> tuple[str, Mapping[str, Any]]:

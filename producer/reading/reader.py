@@ -15,6 +15,7 @@ from producer.reading.csv_table import csv_items
 from producer.reading.formats import Format
 from producer.reading.jsonl import jsonl_items
 from producer.reading.lines import BadLine, Line
+from producer.reading.mode_choice import DeferredParser, ModeChoice
 from producer.reading.parquet_table import parquet_items
 from producer.reading.plain import text_items
 from producer.reading.records import Dialect, Quoting
@@ -57,6 +58,8 @@ class ReadingOptions(TypedDict, total=False):
     system: str | None
     #: Whether `template` makes chats.
     chat: bool
+    #: Of a batch whose mode the first request may decide, in place of `mode` and `defaults`.
+    choice: ModeChoice
     #: The batch's parameters as `db.sampling.normalise` returned them: a line's own are validated
     #: together with them.
     defaults: Mapping[str, Any] | None
@@ -64,6 +67,10 @@ class ReadingOptions(TypedDict, total=False):
     mode: Mode
     #: Keys and columns that are data, whatever they are called.
     columns: Collection[str]
+
+
+#: What makes requests of items.
+_Parser = RequestParser | DeferredParser
 
 
 class _Way(NamedTuple):
@@ -130,17 +137,22 @@ def parse_table(
         yield parser.parse(row, NAME, number, "row")
 
 
-def _parser(options: ReadingOptions, header: Header | None = None) -> RequestParser:
-    return RequestParser(
-        RowPrompt.parse(
-            options.get("template"), options.get("system"), chat=options.get("chat", False)
-        ),
-        options.get("defaults"),
-        options.get("max_prompt_bytes", DEFAULT_MAX_PROMPT_BYTES),
-        options.get("mode", Mode.GENERATE),
-        header=header,
-        columns=options.get("columns", ()),
+def _parser(options: ReadingOptions, header: Header | None = None) -> _Parser:
+    template = RowPrompt.parse(
+        options.get("template"), options.get("system"), chat=options.get("chat", False)
     )
+    columns = options.get("columns", ())
+
+    def of_mode(mode: Mode, defaults: Mapping[str, Any] | None) -> RequestParser:
+        limit = options.get("max_prompt_bytes", DEFAULT_MAX_PROMPT_BYTES)
+        return RequestParser(template, defaults, limit, mode, header=header, columns=columns)
+
+    choice = options.get("choice")
+    if choice is None:
+        return of_mode(options.get("mode", Mode.GENERATE), options.get("defaults"))
+    if choice.mode is not None:
+        return of_mode(choice.mode, choice.defaults)
+    return DeferredParser(choice, of_mode, columns)
 
 
 def _quoting(word: str | None) -> Quoting | None:
@@ -152,9 +164,7 @@ def _quoting(word: str | None) -> Quoting | None:
     raise UsageError(f"quoting {shown(word)} is unknown: use csv or none")
 
 
-def _read_all(
-    found: Sequence[Source], parser: RequestParser, way: _Way
-) -> Iterator[Line | BadLine]:
+def _read_all(found: Sequence[Source], parser: _Parser, way: _Way) -> Iterator[Line | BadLine]:
     total = 0
     for source in found:
         before = total
@@ -167,7 +177,7 @@ def _read_all(
         raise InputError(f"{found[0].name}: is empty, like every file that matches: check them")
 
 
-def _read_one(source: Source, parser: RequestParser, way: _Way) -> Iterator[Line | BadLine]:
+def _read_one(source: Source, parser: _Parser, way: _Way) -> Iterator[Line | BadLine]:
     name = source.name
     with reading(name), source.open() as raw:
         format_, items = _decode(source, raw, parser, way)
@@ -177,7 +187,7 @@ def _read_one(source: Source, parser: RequestParser, way: _Way) -> Iterator[Line
 
 
 def _decode(
-    source: Source, raw: IO[bytes], parser: RequestParser, way: _Way
+    source: Source, raw: IO[bytes], parser: _Parser, way: _Way
 ) -> tuple[Format, Iterator[tuple[int, object]]]:
     """The source's format, and its numbered items."""
     name = source.name

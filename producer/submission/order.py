@@ -76,8 +76,8 @@ class Submission:
     unsent_reason: str | None = None
     #: A batch of the same content that was passed over, and why.
     outdated: tuple[Batch, str] | None = None
-    #: What `--template` made of its rows, for people; None: there was no template.
-    prompt_note: str | None = None
+    #: What was decided for the user, a line each: what `--template` made of its rows, the mode.
+    notes: tuple[str, ...] = ()
 
 
 class InvalidInput(InputError):

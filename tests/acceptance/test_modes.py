@@ -207,3 +207,27 @@ def test_given_run_when_scored_on_the_echo_engine_then_table_and_summary_say_so(
     assert done.returncode == 0, done.stderr
     assert "log-probability -8.0000, perplexity 54.6" in done.stdout
     assert "3 tokens" in done.stderr
+
+
+def test_embeddings_by_pipe_are_an_embed_batch(embedded: Mill) -> None:
+    body = {"model": "m", "input": ["one", "two"]}
+    line = {"custom_id": "e", "method": "POST", "url": "/v1/embeddings", "body": body}
+    options = ("--json", "-p", "pooling=last")
+    done = embedded.run("submit", "-", *options, stdin=orjson.dumps(line))
+    assert "the lines are for /v1/embeddings: mode embed" in done.stderr
+    batch = embedded.client.batch(orjson.loads(done.stdout)["id"])
+    assert (batch.mode, batch.total, batch.params) == ("embed", 1, {"pooling": "last"})
+    assert embedded.client.submit([line]).mode == "embed"
+    refused = embedded.run("submit", "-", "-p", "temperature=0", stdin=orjson.dumps(line))
+    assert refused.returncode == 2
+    assert "unknown parameter 'temperature' in mode embed" in refused.stderr
+
+
+def test_expansion_of_embeddings_is_refused_before_any_work(embedded: Mill) -> None:
+    line = {"custom_id": "e", "method": "POST", "url": "/v1/embeddings", "body": {"input": "one"}}
+    done = embedded.run(
+        "run", "-", "-m", "m", "--expand", "-o", "x.jsonl", stdin=orjson.dumps(line)
+    )
+    assert done.returncode == 2
+    assert "--expand is for generated JSON, and this batch is of mode embed" in done.stderr
+    assert embedded.client.batches() == []
