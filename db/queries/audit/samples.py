@@ -51,8 +51,10 @@ def incomplete(scope: Scope) -> Select[Any]:
     request = _request(scope)
     of_line = request["params"]["n"].as_integer()
     prompts = func.coalesce(func.nullif(func.json_array_length(request["prompts"]), 0), 1)
-    # A request is read only where the batch's own n does not explain the number of samples.
-    explained = found.c.number == of_batch
+    # A request is read only where it may ask for another number of samples than the batch's n. In
+    # JSON these quotes are around keys alone: within a text they are escaped.
+    own = or_(jobs.c.request.like('%"prompts"%'), jobs.c.request.like('%"n"%'))
+    explained = and_(found.c.number == of_batch, ~own)
     wanted = case((explained, of_batch), else_=func.coalesce(of_line, of_batch) * prompts)
     return (
         select(found.c.batch_id, found.c.line.label("item"))

@@ -120,15 +120,15 @@ BREAKS = [
         ["{done}-1"],
     ),
     Break(
-        "samples",  # one of the line's three, which are more than the batch's two
+        "samples",  # one of the batch's two, and two of the line's three
         "DELETE FROM results WHERE batch_id=:done AND line IN (1, 4) AND sample=1;"
         "UPDATE results SET sample=1 WHERE batch_id=:done AND line=4 AND sample=2;"
         "UPDATE jobs SET completion_tokens=completion_tokens-2"
         " WHERE batch_id=:done AND line IN (1, 4);"
         "UPDATE batches SET completion_tokens=completion_tokens-4, samples=samples-2"
         " WHERE id=:done",
-        1,
-        ["{done}-1"],
+        2,
+        ["{done}-1", "{done}-4"],
     ),
     Break(
         "samples",  # three of a list of two prompts, and three of each were asked for
@@ -136,6 +136,19 @@ BREAKS = [
         " WHERE batch_id=:done AND line=4",
         1,
         ["{done}-4"],
+    ),
+    Break(
+        "samples",  # two, as the batch's n says, of a list of which it is two of each
+        """UPDATE jobs SET request='{"prompts": ["x", "y"]}' WHERE batch_id=:done AND line=1""",
+        1,
+        ["{done}-1"],
+    ),
+    Break(
+        "samples",  # two, as the batch's n says, where the line's own is three
+        """UPDATE jobs SET request='{"prompt": "x", "params": {"n": 3}}'"""
+        " WHERE batch_id=:done AND line=1",
+        1,
+        ["{done}-1"],
     ),
     Break(
         "ended batches",

@@ -82,7 +82,8 @@ def test_given_batches_in_every_stage_when_audited_then_nothing_is_violated(
 
 def test_list_of_prompts_has_samples_of_each(database: Database, stored: Stored) -> None:
     request = '{"prompts": ["x", "y", "z"], "params": {"n": 1}}'
-    by_hand(database, f"UPDATE jobs SET request = '{request}' WHERE line = 4")
+    statement = f"UPDATE jobs SET request = '{request}' WHERE batch_id=:done AND line=4"
+    by_hand(database, statement, stored.keys)
     assert audited(database) == []
 
 
