@@ -104,6 +104,15 @@ def loads(text: bytes | str) -> Any:
     return _with_numbers(value)
 
 
+def loads_first(text: str) -> tuple[Any, int]:
+    """The value that a text begins with, and where it ends. Raises ValueError, RecursionError.
+
+    For what models write: a text may hold control characters as they are.
+    """
+    value, end = _LENIENT.raw_decode(text)
+    return value, end
+
+
 def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     """The value as compact JSON, numbers with the digits that `loads` read.
 
@@ -127,6 +136,7 @@ def _integer(text: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_float=number, parse_int=_integer)
+_LENIENT = json.JSONDecoder(parse_float=number, parse_int=_integer, strict=False)
 
 
 #: What may be a number of jiter's, or hold one.

@@ -21,6 +21,7 @@ from typing import Any, Self
 from openai.types import completion_create_params as text_params
 from openai.types.chat import completion_create_params as chat_params
 
+from db.exact_json import loads
 from db.sampling import SamplingParams
 from worker.engine.echo_words import answer
 from worker.engine.protocol import Completed, Failed, Request, Sample
@@ -158,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         endpoint = self.server.endpoint
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = loads(self.rfile.read(int(self.headers["content-length"])))
         with endpoint.lock:
             number = len(endpoint.posts)
             endpoint.posts.append((time.monotonic(), self.path, body))

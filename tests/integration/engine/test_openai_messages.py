@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from db.exact_json import dumps, loads
 from tests.support.collector import completed, request
 from tests.support.endpoint import EchoEndpoint, Status
 from tests.support.parrots import TIME, WEATHER
@@ -70,3 +71,15 @@ def test_given_vllm_when_asked_then_it_is_told_how_the_chat_is_rendered() -> Non
         completed(made, [request("a", CHAT, chat_template_kwargs=switches)])
         made.close()
     assert endpoint.bodies[0]["chat_template_kwargs"] == switches
+
+
+def test_numbers_of_tools_are_sent_with_their_digits() -> None:
+    schema = '{"type": "object", "properties": {"x": {"enum": [1.10, 1e400, -0]}}}'
+    tool = {"type": "function", "function": {"name": "f", "parameters": loads(schema)}}
+    with EchoEndpoint() as endpoint:
+        made = create("openai", engine(endpoint))
+        made.start()
+        completed(made, [replace(request("a", CHAT), tools=[tool])])
+        made.close()
+    (body,) = endpoint.bodies
+    assert b'"enum":[1.10,1e400,-0]' in dumps(body)

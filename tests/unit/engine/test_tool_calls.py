@@ -115,6 +115,17 @@ def test_given_calls_when_read_then_they_and_the_text_beside_them_are_told(
     assert find(format_, text, TOOLS) == (before, calls)
 
 
+def test_numbers_of_calls_keep_the_digits_that_were_generated() -> None:
+    arguments = '{"price": 1.10, "far": 1e400, "id": 12345678901234567890123, "zero": -0}'
+    hermes = f'<tool_call>{{"name": "time", "arguments": {arguments}}}</tool_call>'
+    assert find(HERMES, hermes, TOOLS) == ("", [("time", arguments)])
+    coder = (
+        "<tool_call>\n<function=time>\n<parameter=price>\n1.10\n</parameter>\n</function>\n"
+        "</tool_call>"
+    )
+    assert find(QWEN_CODER, coder, TOOLS) == ("", [("time", '{"price": 1.10}')])
+
+
 @pytest.mark.parametrize(
     ("format_", "text"),
     [

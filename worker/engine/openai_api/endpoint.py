@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any
+from collections.abc import Awaitable
 
 import openai
 from pydantic import SecretStr
 
 from db.errors import ModelLoadError, ModelUnavailable
+from db.exact_json import dumps
 from worker.engine.openai_api import replies, troubles
 from worker.engine.openai_api.calls import Call
 from worker.engine.openai_api.replies import Reply
@@ -53,7 +54,7 @@ class Endpoint:
         """Whether it answers and accepts the key. Raises ModelLoadError, or
         ModelUnavailable where it does not answer."""
         got = await self._guarded(
-            self._client.models.with_raw_response.list(extra_headers=self._headers)
+            self._client.get("/models", cast_to=str, options={"headers": self._headers})
         )
         if isinstance(got, str):
             self._look_for(model, got)
@@ -74,10 +75,14 @@ class Endpoint:
 
     async def ask(self, call: Call, alternatives: int) -> Reply | Trouble:
         """Send it and read the answer; never raises but for being cancelled."""
-        client: Any = self._client
-        create = (client.chat.completions if call.chat else client.completions).with_raw_response
+        # The client's own methods would write other digits, and refuse 1e400.
         got = await self._guarded(
-            create.create(**call.fields, extra_body=dict(call.extra), extra_headers=self._headers)
+            self._client.post(
+                "/chat/completions" if call.chat else "/completions",
+                cast_to=str,
+                content=dumps({**call.fields, **call.extra}),
+                options={"headers": self._headers},
+            )
         )
         if isinstance(got, Trouble):
             return got
@@ -89,14 +94,12 @@ class Endpoint:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _guarded(self, sending: Any) -> str | Trouble:
+    async def _guarded(self, sending: Awaitable[str]) -> str | Trouble:
         """The body of an answer with a good status."""
         try:
             # Besides the client's own, which an answer that drips in never reaches.
             async with asyncio.timeout(self._settings.timeout):
-                raw = await sending
-                text: str = raw.http_response.text
-                return text
+                return await sending
         except (TimeoutError, openai.APITimeoutError):
             return troubles.timed_out(self._settings.timeout)
         except openai.APIStatusError as error:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.chat import arguments_schema
-from db.exact_json import dumps
+from db.exact_json import dumps, loads, loads_first
+from worker.engine.shared.written_numbers import json_text
 
 Tool = Mapping[str, Any]
 
@@ -22,8 +23,6 @@ Call = dict[str, Any]
 
 #: Function and arguments, these as JSON.
 Named = tuple[str, str]
-
-_JSON = json.JSONDecoder(strict=False)
 
 #: Between two tokens of JSON, at most one space.
 _JSON_SPACE = {"whitespace_pattern": "[ ]?"}
@@ -137,7 +136,7 @@ def _decoded(text: str) -> tuple[Any, str] | None:
     """The JSON that `text` begins with, and the rest."""
     text = text.lstrip()
     try:
-        value, at = _JSON.raw_decode(text)
+        value, at = loads_first(text)
     except (ValueError, RecursionError):
         return None
     return value, text[at:].lstrip()
@@ -149,7 +148,7 @@ def _named(value: object, key: str) -> Named | None:
     arguments = value.get(key, {})
     if isinstance(arguments, str):
         return value["name"], arguments
-    return (value["name"], _dumped(arguments)) if isinstance(arguments, dict) else None
+    return (value["name"], json_text(arguments)) if isinstance(arguments, dict) else None
 
 
 def _coder(text: str, tools: Sequence[Tool]) -> tuple[list[Named], str] | None:
@@ -163,7 +162,7 @@ def _coder(text: str, tools: Sequence[Tool]) -> tuple[list[Named], str] | None:
         name: _typed(value, properties.get(name))
         for name, value in _CODER_ARGUMENT.findall(found[2])
     }
-    return [(found[1], _dumped(arguments))], rest
+    return [(found[1], json_text(arguments))], rest
 
 
 def _properties(name: str, tools: Sequence[Tool]) -> Mapping[str, Any]:
@@ -179,13 +178,9 @@ def _typed(text: str, schema: object) -> Any:
     if isinstance(schema, Mapping) and schema.get("type") == "string":
         return text
     try:
-        return json.loads(text)
+        return loads(text)
     except ValueError:
         return text
-
-
-def _dumped(arguments: object) -> str:
-    return json.dumps(arguments, ensure_ascii=False)
 
 
 def numbered(calls: Sequence[Named], seed: int, index: int) -> tuple[Call, ...]:
@@ -230,7 +225,7 @@ def grammar(
 
 
 def _head(tool: Tool, format_: Format) -> str:
-    return f'{{"name": {_dumped(tool["function"]["name"])}, "{format_.arguments}": '
+    return f'{{"name": {json_text(tool["function"]["name"])}, "{format_.arguments}": '
 
 
 def _schema(tool: Tool) -> str:
