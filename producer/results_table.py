@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -17,16 +19,26 @@ _PROMPT, _TEXT = 120, 400
 
 
 def print_table(results: Iterable[Result]) -> None:
-    """One row a sample. The results need their requests."""
+    """One row a sample. The results need their requests, and a job's samples follow each other."""
     columns = ["line", "custom_id", "prompt", "text", "tokens", "end"]
-    table(columns, map(_row, results), always=True)
+    jobs = groupby(results, key=attrgetter("id"))
+    table(columns, (row for _, samples in jobs for row in _rows(list(samples))), always=True)
 
 
-def _row(result: Result) -> tuple[Any, ...]:
+def _rows(samples: Sequence[Result]) -> Iterator[tuple[Any, ...]]:
+    """Of a list of prompts each has as many samples, in their order."""
+    prompts = _prompts(samples[0].request)
+    if len(samples) < len(prompts):  # it failed: none of them has an answer
+        prompts = ["; ".join(prompts)]
+    for at, result in enumerate(samples):
+        yield _row(result, prompts[at * len(prompts) // len(samples)])
+
+
+def _row(result: Result, prompt: str) -> tuple[Any, ...]:
     return (
         result.line,
         result.custom_id,
-        _end(_prompt(result.request), _PROMPT),
+        _end(prompt, _PROMPT),
         _start(_outcome(result).strip("\n"), _TEXT),
         result.completion_tokens,
         result.finish_reason or result.state,
@@ -50,12 +62,15 @@ def _beside(result: Result) -> Iterator[str]:
         yield f"(thinking) {result.reasoning}"
 
 
-def _prompt(request: str | None) -> str:
-    """A completion's prompt, or a chat's last message."""
+def _prompts(request: str | None) -> list[str]:
+    """A completion's prompt, or its list of them, token ids as `[5, 6]`; or a chat's last message.
+
+    One at least.
+    """
     stored = loads(request or "{}")
     if "messages" in stored:
-        return text_of(stored["messages"][-1].get("content")) or ""
-    return str(stored.get("prompt", ""))
+        return [text_of(stored["messages"][-1].get("content")) or ""]
+    return [str(prompt) for prompt in stored.get("prompts") or [stored.get("prompt", "")]]
 
 
 def _end(text: str, length: int) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 import orjson
 import pyarrow.parquet as pq
+import pytest
 
 from db.pages import MadePage
 from db.records import Result
 from producer.export import csv_table, jsonl, openai_batch, write
-from producer.results_table import _outcome
+from producer.results_table import _outcome, print_table
 from tests.support.results import batch, full_layout, result
 
 CALLS: list[dict[str, Any]] = [
@@ -107,3 +108,15 @@ def test_given_a_table_for_people_when_drawn_then_it_says_what_there_is_to_say()
     assert _outcome(called()) == 'weather({"city": "Zürich"})'
     assert _outcome(called(text="I look.")) == 'I look.\nweather({"city": "Zürich"})'
     assert _outcome(thought(text="")) == "(thinking) Hm,\n50 % of it."
+
+
+def test_table_shows_each_sample_with_its_prompt_of_a_list(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    several = {"prompts": ["First?", [5, 6]], "params": {"n": 2}}
+    print_table(result(sample=sample, text=f"text{sample}", request=several) for sample in range(4))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "text" in line][1:]
+    shown = [(" ".join(row[row.index(f"text{at}") - 2 : -2])) for at, row in enumerate(rows)]
+    assert [("First?" in prompt, "[5, 6]" in prompt) for prompt in shown] == [
+        (True, False), (True, False), (False, True), (False, True),
+    ]  # fmt: skip
