@@ -13,7 +13,7 @@ from db.input_columns import InputColumn
 from producer.input_columns.arrow_cells import Unstorable, cells_of, plain_type
 from producer.input_columns.arrow_types import input_column
 from producer.input_columns.header import InputRow
-from producer.reading.arrow_values import is_text, rows_of, unreadable
+from producer.reading.arrow_values import is_prompts, is_text, rows_of, unreadable
 from producer.reading.columns import TableColumns, TableRules
 from producer.reading.csv_table import TEXT_COLUMNS, json_cell
 from producer.reading.lines import Flaw, TableRow
@@ -21,6 +21,8 @@ from producer.reading.texts import Refusal
 
 #: Columns that hold text where no template says how to read them.
 _TEXTS = ("prompt", "text", "completion", "model")
+#: Of these, those that may hold token ids or lists of prompts, too.
+_PROMPTS = ("prompt", "text")
 
 
 def table_columns(schema: pa.Schema, rules: TableRules, name: str) -> TableColumns:
@@ -91,8 +93,9 @@ def _cell(array: pa.Array) -> Any:
 
 
 def _check_text_columns(schema: pa.Schema, request: Sequence[str], name: str) -> None:
-    for column in _TEXTS:
-        if column in request and not is_text(kind := schema.field(column).type):
+    for column in set(_TEXTS) & set(request):
+        kind = schema.field(column).type
+        if not (is_text(kind) or (column in _PROMPTS and is_prompts(kind))):
             raise InputError(
                 f"{name}: the column '{column}' holds {kind}, not text: convert it to strings"
             )

@@ -41,6 +41,25 @@ def is_text(kind: Any) -> bool:
     return any(check(plain) for check in checks)
 
 
+def is_prompts(kind: Any) -> bool:
+    """Whether a column of this type holds token ids, or lists of prompts: texts or token ids."""
+    import pyarrow.types as types
+
+    inner = _item_type(kind)
+    if inner is None:
+        return False
+    innermost = _item_type(inner) or inner
+    return types.is_integer(innermost) or is_text(inner)
+
+
+def _item_type(kind: Any) -> Any | None:
+    """What a list has, in whichever layout; None: it is no list."""
+    import pyarrow.types as types
+
+    other = types.is_map(kind) or types.is_struct(kind) or types.is_union(kind)
+    return kind.value_type if types.is_nested(kind) and not other else None
+
+
 def _raw_rows(batch: Any) -> Iterator[dict[str, Any] | Flaw]:
     try:
         yield from batch.to_pylist()

@@ -269,6 +269,31 @@ def test_given_a_prompt_column_of_numbers_when_read_then_its_type_is_named(here:
         of_parquet({"prompt": [1, 2]})
 
 
+@pytest.mark.parametrize(
+    ("kind", "prompt", "request_"),
+    [
+        (pa.list_(pa.int32()), [5, 6], {"prompt": [5, 6]}),
+        (pa.large_list(pa.uint64()), [5, 6], {"prompt": [5, 6]}),
+        (pa.list_(pa.string()), ["one", "two"], {"prompts": ["one", "two"]}),
+        (pa.list_(pa.list_(pa.int64())), [[5, 6], [7]], {"prompts": [[5, 6], [7]]}),
+        (pa.list_(pa.int16(), 2), [5, 6], {"prompt": [5, 6]}),
+    ],
+)
+def test_prompt_column_of_lists_is_token_ids_or_prompts(
+    here: Path, kind: pa.DataType, prompt: Any, request_: dict[str, Any]
+) -> None:
+    rows = of_parquet({"prompt": pa.array([prompt, None], kind), "n": [2, None]})
+    assert requests(rows) == [{**request_, "params": {"n": 2}}]
+    (message,) = messages(rows)
+    assert message.startswith("a.parquet: row 2: the prompt is ")
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.list_(pa.string()), pa.bool_()], ids=str)
+def test_prompt_column_of_other_lists_is_refused(here: Path, kind: pa.DataType) -> None:
+    with pytest.raises(InputError, match="the column 'prompt' holds list<"):
+        of_parquet({"prompt": pa.array([None], pa.list_(kind))})
+
+
 def test_given_invalid_utf8_in_parquet_when_read_then_the_row_is_named(here: Path) -> None:
     offsets = pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0")
     broken = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"a\xff"))
