@@ -48,13 +48,25 @@ def to_request(run: Run, job: ClaimedJob) -> Request | Measurement | Failed:
     seed = params.seed if params.seed is not None else seed_of(run.claim.batch_uid, job.line)
     return Request(
         id=run.request_id(job.line),
-        params=params,
+        params=params if stored.get("tools") else _without_tools(params),
         seed=seed,
         messages=stored.get("messages"),
         tools=stored.get("tools"),
         clock=run.claim.created_at,
         **prompt_of(stored),
     )
+
+
+def _without_tools(params: SamplingParams) -> SamplingParams:
+    """Without what says how tools are called, which a batch may say for the lines that have some.
+
+    A call that is required stays: submitting refuses it, and so does the engine.
+    """
+    idle = params.tool_choice in ("none", "auto")
+    if not idle and params.parallel_tool_calls is None:
+        return params
+    left = None if idle else params.tool_choice
+    return params.model_copy(update={"tool_choice": left, "parallel_tool_calls": None})
 
 
 def _measurement(

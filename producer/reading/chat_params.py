@@ -21,16 +21,27 @@ def chat_params(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: params[name] for name in CHAT_PARAMS if params.get(name) is not None}
 
 
+def asking(request: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The `chat_params` that ask for something: without those of tools where there are none."""
+    if request.get("tools"):
+        return dict(params)
+    return {name: value for name, value in params.items() if not _is_idle(name, value)}
+
+
+def _is_idle(name: str, value: object) -> bool:
+    """Whether a parameter asks for nothing without tools."""
+    return name == "parallel_tool_calls" or (name == "tool_choice" and value in _IDLE)
+
+
 def drop_idle_choice(
     request: Mapping[str, Any], params: dict[str, Any], defaults: Mapping[str, Any]
 ) -> None:
     """Take away how tools are called from the line's `params` where there are none to call."""
     if request.get("tools"):
         return
-    if params.get("tool_choice") in _IDLE and "tool_choice" not in defaults:
-        del params["tool_choice"]
-    if "parallel_tool_calls" in params and "parallel_tool_calls" not in defaults:
-        del params["parallel_tool_calls"]
+    for name in _OF_TOOLS:
+        if name in params and name not in defaults and _is_idle(name, params[name]):
+            del params[name]
 
 
 def refuse_for_prompt(params: Mapping[str, Any]) -> None:
@@ -41,6 +52,7 @@ def refuse_for_prompt(params: Mapping[str, Any]) -> None:
 
 def check_chat_params(request: Mapping[str, Any], params: Mapping[str, Any]) -> None:
     """Refusal where they don't fit the request; `params` as `chat_params` gave them."""
+    params = asking(request, params)
     if not params:
         return
     messages = request.get("messages")

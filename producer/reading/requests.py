@@ -25,6 +25,7 @@ from producer.input_columns.header import Header, InputRow
 from producer.reading import openai_batch
 from producer.reading.chat import check_messages
 from producer.reading.chat_params import (
+    asking,
     chat_params,
     check_chat_params,
     drop_idle_choice,
@@ -82,6 +83,8 @@ class RequestParser:
         self._defaults = dict(defaults or {})
         #: Of the batch, what only a chat can have.
         self._chat_defaults = chat_params(self._defaults)
+        #: Of these, what a prompt is refused for.
+        self._prompt_defaults = asking({}, self._chat_defaults)
         self._max_prompt_bytes = max_prompt_bytes
         self._validated: dict[bytes, dict[str, Any]] = {}
         #: Why a line without parameters of its own can't have the batch's; None: it can.
@@ -118,7 +121,7 @@ class RequestParser:
     @property
     def _is_simple(self) -> bool:
         """A prompt alone needs no second look."""
-        return self.template is None and self._unfit is None and not self._chat_defaults
+        return self.template is None and self._unfit is None and not self._prompt_defaults
 
     def _line(self, item: object, source: str, number: int) -> Line:
         if isinstance(item, Mapping):
@@ -156,7 +159,7 @@ class RequestParser:
     def _of_text(self, text: str) -> dict[str, Any]:
         if self.template is not None:
             return self._of_row(self.template, {TEXT_COLUMN: text})
-        refuse_for_prompt(self._chat_defaults)
+        refuse_for_prompt(self._prompt_defaults)
         return {"prompt": check_prompt(text, self._max_prompt_bytes)}
 
     def _request(self, item: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,3 +114,12 @@ def test_given_nothing_of_this_when_merged_then_it_is_not_in_force() -> None:
     assert params.tool_choice is None
     with pytest.raises(ParameterError, match="ask for one"):
         merge({"add_generation_prompt": True}, {"continue_final_message": True})
+
+
+@pytest.mark.parametrize("defaults", [{"tool_choice": "auto"}, {"parallel_tool_calls": False}])
+def test_idle_choice_of_the_batch_suits_lines_without_tools(defaults: dict[str, Any]) -> None:
+    for item in ("hi", {"prompt": "hi"}, {"prompt": "hi", "n": 2}, chat()):
+        assert isinstance(parse(item, **defaults), Line)
+    assert isinstance(parse(chat(tool_choice="none"), tool_choice="required"), Line)
+    assert isinstance(parse("hi", tool_choice="required"), BadLine)
+    assert isinstance(parse("hi", continue_final_message=True, **defaults), BadLine)

@@ -14,6 +14,7 @@ from db.records import Claim, ClaimedJob
 from db.sampling import seed_of
 from db.states import JobState
 from db.vectors import unpack
+from tests.support.parrots import TIME
 from worker.engine.protocol import (
     Cancelled,
     Completed,
@@ -231,3 +232,14 @@ def test_given_an_embedding_when_stored_then_it_is_packed_as_it_asked() -> None:
     assert row.embedding is not None
     assert len(row.embedding) == 5
     assert unpack(row.embedding) == vector
+
+
+@pytest.mark.parametrize("choice", ["auto", "none", None])
+def test_idle_tool_choice_of_the_batch_is_not_asked_without_tools(choice: str | None) -> None:
+    defaults = {"tool_choice": choice, "parallel_tool_calls": True, "n": 2}
+    chat: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+    for line in ({"prompt": "hi"}, chat):
+        params = asked(line, defaults).params
+        assert (params.tool_choice, params.parallel_tool_calls, params.n) == (None, None, 2)
+    params = asked({**chat, "tools": [TIME]}, defaults).params
+    assert (params.tool_choice, params.parallel_tool_calls) == (choice, True)
