@@ -159,6 +159,15 @@ def _records(piece: Any) -> Iterator[dict[str, Any]]:
     columns = []
     for index in range(len(names)):
         values = piece.iloc[:, index].astype(object)
-        columns.append(values.where(values.notna(), None).tolist())
+        columns.append([_lists(value) for value in values.where(values.notna(), None)])
     for row in zip(*columns, strict=True):
         yield dict(zip(names, row, strict=True))
+
+
+def _lists(value: Any) -> Any:
+    """With lists for NumPy's arrays, as which pandas reads the lists of Parquet."""
+    if isinstance(value, dict):
+        return {key: _lists(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_lists(inner) for inner in value]
+    return _lists(value.tolist()) if _is(value, "numpy", "ndarray") else value

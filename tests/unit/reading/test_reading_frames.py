@@ -9,6 +9,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -257,3 +258,12 @@ def test_frame_takes_no_memory_beside_its_own() -> None:
     tracemalloc.stop()
     # All texts are 20 MB.
     assert peak < 5_000_000
+
+
+def test_pandas_prompts_of_lists_and_arrays_are_token_ids_or_lists() -> None:
+    nested = np.array([np.array([1, 2]), np.array([3])], dtype=object)
+    for prompts in ([[1, 2], [3]], [np.array([1, 2]), np.array([3])]):
+        frame = pd.DataFrame({"prompt": prompts})
+        assert Read(frame).requests == [{"prompt": [1, 2]}, {"prompt": [3]}]
+    frame = pd.DataFrame({"prompt": [nested, np.array(["one", "two"], dtype=object)]})
+    assert Read(frame).requests == [{"prompts": [[1, 2], [3]]}, {"prompts": ["one", "two"]}]
