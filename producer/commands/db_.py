@@ -19,7 +19,7 @@ def upgrade(as_json: bool) -> None:
 
     \b
     Example:
-      PROMPTMILL_DATABASE_URL=postgresql+psycopg://me@host/mill promptmill db upgrade
+      PROMPTMILL_DATABASE_URL=postgresql://me@host/mill promptmill db upgrade
     """
     from db.database import Database
     from db.migrate import upgrade as migrate

@@ -30,13 +30,14 @@ def batch_argument(function: F) -> F:
 def complete_batches(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
-    """The newest batches' ids, for the shell."""
+    """The newest batches' ids and names, for the shell."""
     from db.errors import PromptmillError
     from producer.client import Client
 
     try:
         with Client() as client:
-            return [batch.id for batch in client.batches() if batch.id.startswith(incomplete)]
+            words = [word for batch in client.batches() for word in (batch.id, batch.name) if word]
+            return [word for word in dict.fromkeys(words) if word.startswith(incomplete)]
     except PromptmillError:
         return []
 
@@ -165,16 +166,30 @@ _SUBMIT_OPTIONS = (
 def parameters(assignments: tuple[str, ...], schema: str | None = None) -> dict[str, Any]:
     """`--param` options and `--schema` as a mapping.
 
-    Raises ParameterError for what is malformed or given twice, and for a schema that is no JSON.
+    Raises ParameterError with all that is malformed or given twice, and for a schema that is no
+    JSON.
     """
     from db.errors import ParameterError
     from db.sampling import parse_assignment
 
-    given: dict[str, Any] = {} if schema is None else {"response_format": schema_format(schema)}
-    for name, value in map(parse_assignment, assignments):
+    given: dict[str, Any] = {}
+    faults: list[str] = []
+    if schema is not None:
+        try:
+            given["response_format"] = schema_format(schema)
+        except ParameterError as error:
+            faults.append(error.message)
+    for assignment in assignments:
+        try:
+            name, value = parse_assignment(assignment)
+        except ParameterError as error:
+            faults.append(error.message)
+            continue
         if name in given:
-            raise ParameterError(f"parameter '{name}' is given twice")
+            faults.append(f"parameter '{name}' is given twice")
         given[name] = value
+    if faults:
+        raise ParameterError(*faults)
     return given
 
 

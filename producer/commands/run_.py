@@ -51,8 +51,8 @@ def command(
 
     \b
     Examples:
-      promptmill run prompts.jsonl --model openai-community/gpt2 -o results.jsonl
-      promptmill run reviews.csv --template $'Review: {text}\\nSentiment:' -m M -o labels.csv
+      promptmill run prompts.jsonl -m openai-community/gpt2 -o results.jsonl
+      promptmill run reviews.csv -m M --template $'{text}\\nMood:' -o moods.csv
     """
     from producer.client import Client
     from producer.commands.submitting import submit_files

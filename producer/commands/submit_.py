@@ -41,8 +41,8 @@ def command(
 
     \b
     Examples:
-      promptmill submit prompts.jsonl --model openai-community/gpt2 -p max_tokens=64
-      promptmill submit reviews.csv --template $'Review: {text}\\nSentiment:' -p temperature=0
+      promptmill submit prompts.jsonl -m openai-community/gpt2 -p max_tokens=64
+      promptmill submit reviews.csv --template $'Review: {text}\\nMood:' -p n=4
       BATCH=$(zcat huge.txt.gz | promptmill submit - --model M)
       promptmill submit texts.txt --model M --mode embed -p pooling=last
     """

@@ -12,8 +12,11 @@ from producer.commands.options import Pair
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: As in worker.engine.registry, which is not imported here; a test compares the two.
+ENGINES = ("transformers", "keras", "vllm", "openai", "echo")
+
 _OPTIONS = (
-    click.option("--engine", help="transformers (default), keras, vllm, openai or echo."),
+    click.option("--engine", type=click.Choice(ENGINES), help="Default: transformers."),
     click.option("--device", metavar="auto|cpu|cuda:N", help="Default: auto."),
     click.option(
         "--dtype",

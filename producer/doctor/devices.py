@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from db.extras import install_command
 from db.settings import Settings
 from producer.doctor.check import Check, gib
 
@@ -30,14 +31,14 @@ print(json.dumps({
 }))
 """
 
-_INSTALL = "pip install 'promptmill[worker]'"
+_INSTALL = install_command("worker")
 
 #: Engine -> the packages that it can't do without, and how they come.
 _NEEDED = {
     "transformers": (("torch", "transformers"), _INSTALL),
-    "keras": (("keras_hub", "transformers"), "pip install 'promptmill[keras]'"),
-    "vllm": (("vllm",), "pip install 'promptmill[vllm]' in an environment of its own"),
-    "openai": (("openai",), "pip install 'promptmill[openai]'"),
+    "keras": (("keras_hub", "transformers"), install_command("keras")),
+    "vllm": (("vllm",), f"{install_command('vllm')}, into an environment of its own"),
+    "openai": (("openai",), install_command("openai")),
 }
 
 

@@ -19,7 +19,8 @@ _REASONS = {
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: "its file system is read-only: choose a place that you may write to",
-    errno.EISDIR: "this is a folder: give the name of a file in it",
+    errno.EISDIR: "this is a folder: give the name of a file in it, or export numbered files to it "
+    "with 'promptmill results BATCH -o DIR/ --rows-per-file N'",
     errno.ENOTDIR: "a part of the path is a file, not a folder: check the path",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
 }

@@ -10,7 +10,7 @@ from db.adapters import check_names
 from db.errors import ConflictError, InputError, UsageError
 from db.modes import Mode
 from db.records import Batch
-from db.wording import count_of
+from db.wording import count_of, joined
 from producer.reading import BadLine
 
 #: Seconds: ten years.
@@ -54,13 +54,20 @@ class Order:
         check_names(self.adapters, self.model)
         _check_length("name", self.name, 200)
         _check_length("idempotency key", self.idempotency_key, 300)
-        if len(self.metadata) > 16:
-            raise UsageError(f"metadata has {len(self.metadata)} pairs: 16 at most")
-        for key, value in self.metadata.items():
-            if not 1 <= len(key) <= 64 or len(value) > 512:
-                raise UsageError(
-                    f"metadata '{key[:64]}': a key has 1 to 64 characters, a value up to 512"
-                )
+        if faults := metadata_faults(self.metadata):
+            raise UsageError(joined(faults))
+
+
+def metadata_faults(metadata: Mapping[str, str]) -> list[str]:
+    """What OpenAI's clients would not take of a batch's labels."""
+    faults = [
+        f"metadata '{key[:64]}': a key has 1 to 64 characters, a value up to 512"
+        for key, value in metadata.items()
+        if not 1 <= len(key) <= 64 or len(value) > 512
+    ]
+    if len(metadata) > 16:
+        faults.append(f"metadata has {len(metadata)} pairs: 16 at most")
+    return faults
 
 
 @dataclass(frozen=True, slots=True)

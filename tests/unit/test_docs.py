@@ -237,6 +237,12 @@ def test_every_command_and_option_is_documented() -> None:
                 assert re.search(rf"(?<![\w-])(?:{pattern})", EVERYTHING), (path, option.opts)
 
 
+@pytest.mark.parametrize(("path", "command"), list(commands()))
+def test_help_fits_eighty_columns(path: str, command: click.Command) -> None:
+    text = command.get_help(click.Context(command, info_name=path, terminal_width=80))
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
 def test_reference_of_commands_is_the_programs() -> None:
     assert PAGES["docs/cli.md"] == reference(), "run: python -m tests.support.cli_reference"
 

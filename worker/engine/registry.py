@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import cast
 
 from db.errors import SettingsError
+from db.extras import install_command
 from worker.engine.parameters import adapter_engines
 from worker.engine.protocol import Engine, EngineConfig
 
@@ -81,11 +82,11 @@ def _check_name(name: str, config: EngineConfig) -> None:
 def _not_installed(name: str, package: str) -> SettingsError:
     return SettingsError(
         f"engine '{name}' needs the package '{package}', which is not installed: "
-        f"pip install 'promptmill[{_EXTRAS[name]}]'"
+        f"{install_command(_EXTRAS[name])}"
     )
 
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, _FACTORIES, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"unknown engine '{name}': {hint}known: {', '.join(engine_names())}"
+    return f"PROMPTMILL_ENGINE: unknown engine '{name}': {hint}known: {', '.join(engine_names())}"

@@ -172,7 +172,11 @@ def test_given_a_long_job_when_its_lease_would_run_out_then_the_heartbeat_keeps_
     ("changes", "error", "message"),
     [
         ({"model": None}, SettingsError, "give --model, or set PROMPTMILL_MODEL"),
-        ({"engine": "ecko"}, SettingsError, "unknown engine 'ecko': did you mean 'echo'?"),
+        (
+            {"engine": "ecko"},
+            SettingsError,
+            "PROMPTMILL_ENGINE: unknown engine 'ecko': did you mean 'echo'?",
+        ),
         ({"engine_options": {"latency": "slow"}}, SettingsError, "latency"),
     ],
 )

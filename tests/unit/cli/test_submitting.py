@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 
-from producer.commands.submitting import literal_escape
+from db.errors import UsageError
+from producer.client import Client
+from producer.commands.options import complete_batches
+from producer.commands.submitting import checked_options, literal_escape
+from producer.commands.worker_options import ENGINES
+from worker.engine.registry import engine_names
 
 
 @pytest.mark.parametrize(
@@ -20,3 +26,31 @@ def test_escape_that_the_shell_left_alone_is_noticed(template: str, kind: str) -
 @pytest.mark.parametrize("template", [None, "{text}", "Review: {text}\nSentiment:", r"C:\\new {x}"])
 def test_template_without_such_an_escape_has_no_remark(template: str | None) -> None:
     assert literal_escape(template) is None
+
+
+def test_faults_of_parameters_and_metadata_are_reported_at_once() -> None:
+    with pytest.raises(UsageError) as failure:
+        checked_options(
+            ("n", "n=1", "n=2"), None, (("team", "a"), ("team", "b"), ("key", "x" * 513))
+        )
+    message = failure.value.message
+    assert "parameter 'n' is given twice" in message
+    assert "--metadata team is given twice" in message
+    assert "--metadata 'key': a key has 1 to 64 characters, a value up to 512" in message
+    assert message.count("; also: ") == 3
+
+
+def test_good_options_pass_unchanged() -> None:
+    assert checked_options(("n=2",), None, (("team", "a"),)) == ({"n": 2}, {"team": "a"})
+
+
+def test_option_engine_offers_every_engine() -> None:
+    assert sorted(ENGINES) == engine_names()
+
+
+def test_completion_offers_ids_and_names() -> None:
+    with Client() as client:
+        batch = client.submit(["x"], model="echo", name="nightly")
+    context, parameter = click.Context(click.Command("status")), click.Argument(["batch"])
+    assert complete_batches(context, parameter, "nig") == ["nightly"]
+    assert complete_batches(context, parameter, batch.id[:6]) == [batch.id]

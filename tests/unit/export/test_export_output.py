@@ -127,7 +127,13 @@ def test_given_a_possible_target_when_checked_then_nothing_is_written(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("", "this is a folder: give the name of a file in it"),
+        (
+            "",
+            (
+                "this is a folder: give the name of a file in it, or export numbered files to it "
+                "with 'promptmill results BATCH -o DIR/ --rows-per-file N'"
+            ),
+        ),
         ("file/out.jsonl", "a part of the path is a file, not a folder: check the path"),
         ("x" * 300, "the name is too long: choose a shorter one"),
     ],

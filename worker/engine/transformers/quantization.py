@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from db.errors import ModelLoadError
+from db.extras import install_command
 from worker.engine.shared.metadata import one_line
 from worker.engine.transformers.memory import is_out_of_memory
 
@@ -20,16 +21,16 @@ CHOICES = ("none", "bnb-4bit", "bnb-8bit")
 
 #: A checkpoint's method -> the modules that it needs besides transformers, and what to install.
 _NEEDS = {
-    "aqlm": (("aqlm",), "'aqlm[gpu,cpu]'"),
-    "auto-round": (("auto_round",), "auto-round"),
-    "awq": (("gptqmodel",), "gptqmodel"),
-    "bitsandbytes": (("bitsandbytes",), "'promptmill[quantized]'"),
-    "compressed-tensors": (("compressed_tensors",), "compressed-tensors"),
-    "gptq": (("optimum", "gptqmodel"), "optimum gptqmodel"),
-    "hqq": (("hqq",), "hqq"),
-    "quanto": (("optimum.quanto",), "optimum-quanto"),
-    "torchao": (("torchao",), "torchao"),
-    "vptq": (("vptq",), "vptq"),
+    "aqlm": (("aqlm",), "pip install 'aqlm[gpu,cpu]'"),
+    "auto-round": (("auto_round",), "pip install auto-round"),
+    "awq": (("gptqmodel",), "pip install gptqmodel"),
+    "bitsandbytes": (("bitsandbytes",), install_command("quantized")),
+    "compressed-tensors": (("compressed_tensors",), "pip install compressed-tensors"),
+    "gptq": (("optimum", "gptqmodel"), "pip install optimum gptqmodel"),
+    "hqq": (("hqq",), "pip install hqq"),
+    "quanto": (("optimum.quanto",), "pip install optimum-quanto"),
+    "torchao": (("torchao",), "pip install torchao"),
+    "vptq": (("vptq",), "pip install vptq"),
 }
 
 #: Methods whose names are too long to be recorded behind the dtype.
@@ -67,7 +68,7 @@ def plan(model: str, shape: Any, wanted: str, dtype: torch.dtype | str) -> Quant
     if find_spec("bitsandbytes") is None:
         raise ModelLoadError(
             f"the engine option quantization={wanted} needs the package 'bitsandbytes', which is "
-            "not installed: pip install 'promptmill[quantized]'"
+            f"not installed: {install_command('quantized')}"
         )
     return Quantization(wanted, _bitsandbytes(wanted, _computed_in(shape, dtype)))
 
@@ -139,7 +140,7 @@ def _check_stored(model: str, method: str, wanted: str) -> None:
     if missing:
         raise ModelLoadError(
             f"model '{model}' is quantised with {method}, which needs {' and '.join(missing)}: "
-            f"pip install {install}"
+            f"{install}"
         )
     known = transformers.quantizers.auto.AUTO_QUANTIZATION_CONFIG_MAPPING
     if method not in known and method != "bitsandbytes":

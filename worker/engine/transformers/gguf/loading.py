@@ -21,6 +21,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from tokenizers import Tokenizer
 
 from db.errors import ModelLoadError
+from db.extras import install_command
 from db.gguf import (
     BrokenGguf,
     Header,
@@ -76,7 +77,7 @@ def judged(model: str, file: Path) -> Header:
     if find_spec("gguf") is None:
         raise ModelLoadError(
             f"model '{model}' is a GGUF file, and the package 'gguf' is not installed: "
-            "pip install 'promptmill[gguf]'"
+            f"{install_command('worker', 'gguf')}"
         )
     try:
         header = read_header(file)
