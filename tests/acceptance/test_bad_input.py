@@ -56,9 +56,15 @@ def test_given_no_model_and_a_bad_first_line_when_submitted_then_the_line_is_tol
     _refused(cli("submit", "a.jsonl"), 2, "a.jsonl:1: response_format: its type is one of")
 
 
-def test_given_an_engine_that_is_none_when_run_then_the_known_ones_are_told(cli: Cli) -> None:
+def test_unknown_engine_is_refused_by_the_option_that_named_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("a.txt").write_text("Hello\n")
-    _refused(cli("run", "a.txt", "-m", "m", "--engine", "vlm"), 2, "PROMPTMILL_ENGINE", "'vllm'")
+    done = cli("run", "a.txt", "-m", "m", "--engine", "vlm")
+    assert done.exit_code == 2
+    assert "'--engine': 'vlm' is not one of 'transformers', 'keras', 'vllm'" in done.stderr
+    monkeypatch.setenv("PROMPTMILL_ENGINE", "vlm")
+    _refused(cli("run", "a.txt", "-m", "m"), 2, "PROMPTMILL_ENGINE", "'vllm'")
 
 
 SCHEMAS = {
