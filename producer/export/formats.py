@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from db.errors import UsageError
 from db.modes import Mode
+from producer.export.refusals import IS_A_FOLDER
 from producer.reading.formats import by_name
 from producer.reading.streams import Compression
 from producer.reading.texts import shown
@@ -28,9 +29,11 @@ def format_of(output: str | None, given: str | None, *, option: str = "--format"
     """The format for `output` (a path or URL; None or `-` is standard output).
 
     `given`, which users give by `option`, wins over the suffix; standard output gets jsonl
-    unless told otherwise. Raises UsageError where neither tells, and for Parquet on a terminal
-    or under `.gz`/`.zst`.
+    unless told otherwise. Raises UsageError where neither tells, for a folder, and for Parquet
+    on a terminal or under `.gz`/`.zst`.
     """
+    if output is not None and output.endswith("/"):
+        raise UsageError(f"{output}: {IS_A_FOLDER}")
     chosen = _by_word(given) if given is not None else _by_suffix(output, option)
     check_packing(output, chosen)
     if chosen == "parquet" and is_stdout(output) and sys.stdout.isatty():

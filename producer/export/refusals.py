@@ -12,6 +12,11 @@ from db.errors import OutputError
 _NO_SPACE = "no space is left: free some, or write to another disk"
 _FORBIDDEN = "permission denied: choose a place that you may write to"
 
+IS_A_FOLDER = (
+    "this is a folder: give the name of a file in it, or export numbered files to it with "
+    "'promptmill results BATCH -o DIR/ --rows-per-file N'"
+)
+
 _REASONS = {
     errno.ENOSPC: _NO_SPACE,
     errno.EDQUOT: "your disk quota is used up: free some space, or write to another disk",
@@ -19,8 +24,7 @@ _REASONS = {
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: "its file system is read-only: choose a place that you may write to",
-    errno.EISDIR: "this is a folder: give the name of a file in it, or export numbered files to it "
-    "with 'promptmill results BATCH -o DIR/ --rows-per-file N'",
+    errno.EISDIR: IS_A_FOLDER,
     errno.ENOTDIR: "a part of the path is a file, not a folder: check the path",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
 }

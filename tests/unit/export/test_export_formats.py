@@ -41,6 +41,7 @@ def test_given_an_output_when_its_format_is_asked_then_word_or_suffix_tells(
     [
         ("a.xlsx", None, r"a\.xlsx: the suffix '\.xlsx' is unknown: end it in \.jsonl"),
         ("a.json", None, "the suffix '.json' is unknown"),
+        ("results/", "jsonl", "results/: this is a folder"),
         ("results", None, "results: no suffix tells its format: end it in"),
         ("a.gz", None, "a.gz: no suffix tells its format"),
         ("a.csv", "excel", "format 'excel' is unknown: use one of jsonl, csv, parquet, openai"),
