@@ -13,6 +13,7 @@ from db.records import Batch, Result
 from db.states import JobState
 from producer.export.fields import request_of
 from producer.export.openai_logprobs import chat_logprobs, completion_logprobs
+from producer.export.openai_responses import response_body
 
 #: Failures that the request itself is to blame for: HTTP 400 at OpenAI.
 REFUSED = frozenset(
@@ -93,6 +94,8 @@ def _body(samples: Sequence[Result], defaults: Mapping[str, Any]) -> dict[str, A
     request = request_of(job.request)
     chat = "messages" in request
     params = {**defaults, **request.get("params", {})}
+    if request.get("endpoint") is not None:
+        return response_body(samples, request, params)
     prompts = [] if chat or not params.get("echo") else _prompts(request)
     return {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{job.id}",

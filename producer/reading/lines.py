@@ -24,12 +24,13 @@ class Line(NamedTuple):
     #: From 1: the physical line (jsonl, txt), the record after the header (csv), the row (parquet).
     number: int
     #: Exactly one of `prompt` (text) and `messages` (a list), and `params` where the line
-    #: overrides parameters, as `db.sampling.normalise` returned them.
+    #: overrides parameters, as `db.sampling.normalise` returned them; `endpoint`, where that alone
+    #: says which shape OpenAI gives its answer.
     request: dict[str, Any]
     custom_id: str | None = None
     #: The model that the line itself names.
     model: str | None = None
-    #: `/v1/chat/completions` or `/v1/completions`, for the lines of an OpenAI batch file.
+    #: `/v1/chat/completions` and the like, for the lines of an OpenAI batch file.
     endpoint: str | None = None
     #: JSON of the values that come back with its results, as `jobs.columns` stores them.
     columns: str | None = None

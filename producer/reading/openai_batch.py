@@ -7,6 +7,7 @@ from typing import Any
 
 from db.modes import Mode
 from producer.reading.keys import nearest
+from producer.reading.openai_responses import chat_of
 from producer.reading.texts import Refusal, kind, shown
 
 CHAT = "/v1/chat/completions"
@@ -20,10 +21,15 @@ _NEEDED = {
     CHAT: ("messages", "prompt"),
     COMPLETIONS: ("prompt", "messages"),
     EMBEDDINGS: ("input", "messages"),
+    RESPONSES: ("input", "messages"),
 }
 
 #: What a mode takes.
-_ENDPOINTS = {Mode.GENERATE: (CHAT, COMPLETIONS), Mode.SCORE: (), Mode.EMBED: (EMBEDDINGS,)}
+_ENDPOINTS = {
+    Mode.GENERATE: (CHAT, COMPLETIONS, RESPONSES),
+    Mode.SCORE: (),
+    Mode.EMBED: (EMBEDDINGS,),
+}
 
 _KEYS = ("custom_id", "method", "url", "body")
 
@@ -80,11 +86,6 @@ def _check_url(url: object, mode: Mode) -> None:
     """Refusal, with what to do, for an endpoint that the batch's mode does not take."""
     if url in _ENDPOINTS[mode]:
         return
-    if url == RESPONSES:
-        raise Refusal(
-            f"the url is '{RESPONSES}', which is not supported: write its instructions and input "
-            f"as the 'messages' of {CHAT}, and max_output_tokens as max_tokens"
-        )
     for other, endpoints in _ENDPOINTS.items():
         if url in endpoints:
             raise Refusal(
@@ -99,6 +100,8 @@ def _request(body: Mapping[str, Any], url: str) -> dict[str, Any]:
     for key in ("custom_id", "params"):
         if key in body:
             raise Refusal(f"unknown key '{key}' in the body of an OpenAI batch line: move it out")
+    if url == RESPONSES:
+        return chat_of(body)
     request = dict(body)
     if url == EMBEDDINGS:
         if "prompt" in request:

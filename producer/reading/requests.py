@@ -148,6 +148,8 @@ class RequestParser:
         request = faults.of(self._request, body)
         model = faults.of(check_model, body.get("model"))
         faults.raise_all()
+        if request and endpoint == openai_batch.RESPONSES:
+            request["endpoint"] = endpoint  # whose answers have a shape of their own
         return Line(source, number, request or {}, custom_id, model, endpoint)
 
     def _of_row(self, template: RowPrompt, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def completion_body(**changes: Any) -> dict[str, Any]:
         (openai_line(method="GET"), ["the method is 'GET'", "must be 'POST'"]),
         (openai_line(method="absent"), ["the method is None", "must be 'POST'"]),
         (openai_line(url="/v1/embeddings"), ["'/v1/embeddings'", "with --mode embed"]),
-        (openai_line(url="/v1/responses"), ["'/v1/responses'", "'messages' of /v1/chat/"]),
+        (openai_line(url="/v1/responses"), ["/v1/responses needs 'input' and no 'messages'"]),
         (openai_line(url="/v1/images"), ["'/v1/images'", "/v1/chat/completions or"]),
         (
             completion_body(max_tokens=0, echo=True, logprobs=1),
