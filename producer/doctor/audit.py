@@ -37,8 +37,10 @@ def _audit_checks(settings: Settings, batch: str | None) -> Iterator[Check]:
         if database.revision() != REVISIONS[-1]:
             return
         overdue = _LEASES * settings.lease
+        # Apart from the snapshot, which has to be a transaction's first query.
         with database.read() as connection:
             uid = None if batch is None else resolve(connection, batch).uid
+        with database.read() as connection:
             for invariant, violation in findings(connection, batch=uid, overdue=overdue):
                 yield audit_check(invariant, violation)
             dead = unattended(connection, batch=uid, overdue=overdue)

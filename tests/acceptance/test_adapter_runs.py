@@ -329,7 +329,7 @@ def test_given_a_spoilt_adapter_when_run_then_one_line_says_so_and_nothing_is_le
 ) -> None:
     no_weights(Path(adapted.adapters["law"]))
     done = adapted.mill.run("run", adapted.file({"prompt": PROMPT}), *adapted.options)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "adapter 'law' has no adapter_model.safetensors in" in done.stderr
     assert "Traceback" not in done.stderr
     assert adapted.mill.client.batches() == []

@@ -87,7 +87,7 @@ def test_given_a_batch_when_shown_then_its_keys_are_the_documented_ones(
     batch: str, lines: Lines
 ) -> None:
     (told,) = lines("status", batch)
-    assert set(told) == BATCH_KEYS | {"failures", "remarks"}
+    assert set(told) == BATCH_KEYS | {"failures", "remarks", "pace"}
     assert told["samples"] == {
         "total": 2, "truncated": 0, "shortest_cut": None, "longest_cut": None
     }  # fmt: skip
@@ -99,6 +99,7 @@ def test_given_a_batch_when_shown_then_its_keys_are_the_documented_ones(
     }  # fmt: skip
     assert told["tokens"] == {"prompt": 3, "completion": 4}
     assert told["created_at"].endswith("Z")
+    del told["pace"]
     assert lines("watch", batch, code=1) == [told]
     assert lines("list") == [{key: told[key] for key in BATCH_KEYS}]
 

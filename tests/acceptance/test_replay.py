@@ -146,7 +146,7 @@ def test_given_the_echo_engine_when_replayed_then_it_is_the_same_and_unfinished_
         (f"{waiting}-1", "is queued: only a job that succeeded"),
         (waiting, "is a batch: this takes a job"),
         (f"{waiting}-9", "has no job 9"),
-        ("nonsense", "is no batch or job id"),
+        ("nonsense", "no batch has the id or the name"),
     ):
         done = embedded.run("replay", job)
         assert (done.returncode, reason in done.stderr) == (2, True), done.stderr

@@ -69,5 +69,6 @@ def test_given_names_like_paths_when_a_batch_is_exported_then_no_path_is_made_of
     for suffix in ("jsonl", "csv", "parquet"):
         mill.ok("results", batch, "-o", str(folder / f"r.{suffix}"))
     made = set(tmp_path.rglob("*")) - before
-    assert made == {folder / f"r.{suffix}" for suffix in ("jsonl", "csv", "parquet")}
+    names_of_files = ("r.jsonl", "r.jsonl.meta.json", "r.csv", "r.csv.meta.json", "r.parquet")
+    assert made == {folder / name for name in names_of_files}
     assert {one.custom_id for one in mill.client.results(batch)} == set(names)

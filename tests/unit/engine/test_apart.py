@@ -83,7 +83,7 @@ def test_given_a_model_when_started_and_rebuilt_then_nobody_who_lives_on_has_com
     engine = TransformersEngine(EngineConfig(str(checkpoint("gpt2")), "cpu", "float32"))
     engine.start()
     backend: Any = engine._running.backend
-    broken = iter([RuntimeError("broken")])
+    broken = iter([torch.OutOfMemoryError("broken")])
 
     def break_once(*_: Any) -> None:
         error = next(broken, None)

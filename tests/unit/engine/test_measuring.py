@@ -360,5 +360,8 @@ def test_given_texts_that_wait_when_picked_then_they_are_near_of_one_kind_and_fi
 def test_given_parameters_when_made_then_defaults_are_as_documented() -> None:
     assert EmbedParams().model_dump() == {
         "pooling": "mean", "normalize": False, "precision": "float32", "adapter": None,
+        "add_special_tokens": None,
     }  # fmt: skip
-    assert ScoreParams().model_dump() == {"logprobs": False, "adapter": None}
+    assert ScoreParams().model_dump() == {
+        "logprobs": False, "adapter": None, "add_special_tokens": None,
+    }  # fmt: skip
