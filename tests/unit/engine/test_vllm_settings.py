@@ -133,5 +133,5 @@ def test_given_no_vllm_when_created_then_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(SettingsError, match=r"promptmill\[vllm\]"):
+    with pytest.raises(SettingsError, match=r"'\.\[vllm\]'"):
         create("vllm", EngineConfig("m"))
