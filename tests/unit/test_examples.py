@@ -62,7 +62,7 @@ def test_the_chats_are_lines_of_an_openai_batch_file() -> None:
 
 
 def test_the_reviews_fill_the_template_of_the_readme() -> None:
-    (command,) = [words for words in commands() if "--template" in words]
+    (command,) = [words for words in commands() if "examples/reviews.csv" in words]
     template = command[command.index("--template") + 1].removeprefix("$").replace("\\n", "\n")
     lines = lines_of("reviews.csv", template)
     assert len(lines) == 12
@@ -72,8 +72,14 @@ def test_the_reviews_fill_the_template_of_the_readme() -> None:
     )
 
 
+def test_the_orders_are_a_table_of_300_rows_and_five_columns() -> None:
+    lines = lines_of("orders.csv", "{review}")
+    assert len(lines) == 300
+    assert {len(json.loads(line.columns or "[]")) for line in lines} == {5}
+
+
 def test_every_command_of_the_readme_is_one_that_the_program_takes() -> None:
-    assert len(commands()) == 4
+    assert len(commands()) == 5
     for words in commands():
         parse(words)
 
@@ -83,7 +89,16 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["prompts.jsonl", "tour.jsonl", "chat.jsonl", "reviews.csv", "fetch_weights.py"]
+    "name",
+    [
+        "prompts.jsonl",
+        "tour.jsonl",
+        "chat.jsonl",
+        "reviews.csv",
+        "orders.csv",
+        "fetch_weights.py",
+        "fetch_chat_model.py",
+    ],
 )
 def test_every_example_is_in_the_readme(name: str) -> None:
     assert f"**`{name}`**" in README
