@@ -47,13 +47,14 @@ from producer.reading import ReadingOptions
 from producer.reading.mode_choice import ModeChoice
 from producer.reading.openai_batch import EMBEDDINGS
 from producer.references import Reference, resolve
-from producer.replaying import Replay, replay
-from producer.results import Results
 from producer.submission import Order, Submission, send_messages, submit
 
 if TYPE_CHECKING:
     from celery import Celery
     from sqlalchemy import Connection
+
+    from producer.replaying import Replay
+    from producer.results import Results
 
 logger = logging.getLogger(__name__)
 
@@ -313,6 +314,8 @@ class Client:
         `only`: `succeeded`, `failed` or `truncated`. Raises UsageError for any other, and for a
         bad order.
         """
+        from producer.results import Results
+
         return Results(
             self.database,
             self.batch(id),
@@ -361,6 +364,8 @@ class Client:
         Raises UsageError where it can't be: it has not succeeded, or its model or its revision
         is not here.
         """
+        from producer.replaying import replay
+
         job = self.status(id)
         if not isinstance(job, Job):
             raise UsageError(f"'{id}' is a batch: this takes a job, such as {id}-1")

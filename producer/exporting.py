@@ -11,12 +11,12 @@ from db.modes import Mode, as_mode
 from db.queries.results import Only
 from db.records import Batch
 from db.throughput import for_throughput
+from producer.counter import counting
 from producer.display import for_people, note
 from producer.export import check_mode, check_target, format_of, is_stdout, write_pages
 from producer.export.formats import ExportFormat
 from producer.export.layout import RecordOptions, check_names, layout_of
 from producer.export.shards import Folder, plan_of, write_shards
-from producer.progress import counting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,9 @@ import click
 from producer.commands.options import json_option, submit_options
 
 if TYPE_CHECKING:
-    from db.records import Batch
+    from collections.abc import Sequence
+
+    from db.records import Batch, FailureGroup
     from producer.client import Client
 
 
@@ -86,24 +88,35 @@ def _check_adapters(adapters: tuple[str, ...]) -> None:
 
 
 def _tell(client: Client, batch: Batch, *, created: bool, waited: bool, as_json: bool) -> None:
-    from producer.display import emit_json, for_people, note, printable
-    from producer.documents import batch_document
-    from producer.summary import remarks, summary, summary_document
+    from producer.display import emit_json, for_people
 
     failures = client.failures(batch.id) if waited else []
     if as_json:
+        from producer.documents import batch_document
+        from producer.summary import summary_document
+
         ended = summary_document(batch, failures) if waited else {}
         emit_json({**batch_document(batch), **ended, "created": created})
-    elif not for_people():
-        click.echo(batch.id)
-        if waited:
-            for line in (f"{batch.id} {summary(batch)}", *remarks(batch, failures)):
-                note(line)
     elif waited:
-        for line in (f"{batch.id} {summary(batch)}", *remarks(batch, failures)):
-            click.echo(printable(line))
-    else:
+        _summarise(batch, failures)
+    elif for_people():
         _explain(client, batch)
+    else:
+        click.echo(batch.id)
+
+
+def _summarise(batch: Batch, failures: Sequence[FailureGroup]) -> None:
+    from producer.display import for_people, note, printable
+    from producer.summary import remarks, summary
+
+    people = for_people()
+    if not people:
+        click.echo(batch.id)
+    for line in (f"{batch.id} {summary(batch)}", *remarks(batch, failures)):
+        if people:
+            click.echo(printable(line))
+        else:
+            note(line)
 
 
 def _explain(client: Client, batch: Batch) -> None:

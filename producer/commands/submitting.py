@@ -26,8 +26,8 @@ def submit_files(
     Raises UsageError with the faults of all of them at once.
     """
     from db.throughput import for_throughput
+    from producer.counter import counting
     from producer.display import note, shown_input_warnings
-    from producer.progress import counting
 
     given, labels = checked_options(params, schema, metadata)
     if (remark := literal_escape(options.get("template"))) is not None:
