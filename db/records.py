@@ -74,14 +74,16 @@ class Pace:
 
     #: The database's clock (unix seconds).
     now: float
-    #: Workers that are alive and serve its model …
+    #: Workers that are alive, serve its model and are not shutting down.
     serving: int
-    #: … and those of them that hold chunks of it.
+    #: Workers that hold chunks of it, those that are shutting down included.
     working: int
     #: Requests that are computed at once.
     running: int
     #: Tokens generated a second, those of unfinished requests included.
     tokens_per_second: float
+    #: By when the last of them ends, where all that work on it are shutting down (unix seconds).
+    stops_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,3 +316,5 @@ class Worker:
     silent_for: float
     #: JSON: name -> digest of each LoRA adapter that is loaded beside the model; None: none.
     adapters: str | None = None
+    #: By when it ends, of a worker that is shutting down (unix seconds); None: it goes on.
+    stops_at: float | None = None

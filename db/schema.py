@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.types import JSON
 
 #: Alembic revisions, oldest first. The last one is what this program reads and writes.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 
 metadata = MetaData(
     naming_convention={
@@ -205,6 +205,8 @@ workers = Table(
     Column("started_at", Double, nullable=False),
     Column("heartbeat_at", Double, nullable=False),
     Column("stopped_at", Double),
+    #: By when it ends, of a worker that finishes what it has and claims nothing; NULL: it goes on.
+    Column("stops_at", Double),
     Column("jobs", BigInteger, nullable=False, server_default=text("0")),
     Column("in_flight", Integer, nullable=False, server_default=text("0")),
     Column("prompt_tokens", BigInteger, nullable=False, server_default=text("0")),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 from db.records import Batch, Pace
 from db.states import BatchState
 from db.wording import count_of
-from producer.display import duration
+from producer.display import duration, rate
 from producer.time_left import stored_time_left
 
 
@@ -27,23 +29,41 @@ def activity(batch: Batch, pace: Pace | None, *, own: str | None = None) -> str 
     if own is not None:
         return own
     if pace.serving == 0:
-        return f"waiting for a worker: promptmill worker --model {batch.model}"
+        return f"waiting for a worker: {worker_command(batch.model)}"
     if batch.state == BatchState.QUEUED:
         return f"waiting for {count_of(pace.serving, 'busy worker')}"
     return None
 
 
+def worker_command(model: str) -> str:
+    """What starts a worker for the model, fit for a shell."""
+    return f"promptmill worker --model {shlex.quote(model)}"
+
+
 def speed(batch: Batch, pace: Pace | None, left: float | None) -> list[str]:
-    """`2 failed`, `199 tok/s`, `about 2 min left`: what is known, in this order."""
+    """`2 failed`, `199 tok/s`, `about 2 min left`: what is known, in this order.
+
+    Where every worker of it is shutting down, that stands for the time left.
+    """
     parts = [f"{batch.failed:,} failed"] if batch.failed else []
-    if pace is not None and pace.tokens_per_second > 0:
-        parts.append(f"{pace.tokens_per_second:,.0f} tok/s")
+    tokens = rate(pace.tokens_per_second) if pace is not None else None
+    if tokens is not None:
+        parts.append(f"{tokens} tok/s")
     rest = batch.total - batch.done
-    if left is not None:
+    if pace is not None and pace.stops_at is not None:
+        parts.append(_stopping(pace.working, pace.stops_at - pace.now))
+    elif left is not None:
         parts.append(f"about {rounded(left)} left")
     elif pace is not None and 0 < rest <= pace.running:
         parts.append(f"the last {rest:,} running" if rest > 1 else "the last one running")
     return parts
+
+
+def _stopping(workers: int, seconds: float) -> str:
+    whose = "its worker" if workers == 1 else f"all its {workers:,} workers"
+    if seconds < 1:
+        return f"{whose} {'is' if workers == 1 else 'are'} stopping"
+    return f"{whose} {'stops' if workers == 1 else 'stop'} within {seconds:.0f} s"
 
 
 def rounded(seconds: float) -> str:
@@ -57,7 +77,7 @@ def rounded(seconds: float) -> str:
 
 def stored_left(batch: Batch, pace: Pace) -> float | None:
     """Seconds until it is finished, by stored facts alone; None where they don't tell."""
-    if batch.started_at is None or not pace.working:
+    if batch.started_at is None or not pace.working or pace.stops_at is not None:
         return None
     tokens = batch.completion_tokens / batch.done if batch.done else 0.0
     return stored_time_left(

@@ -87,7 +87,8 @@ class LazyGroup(click.Group):
             with reader_may_leave():
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            click.echo("promptmill: interrupted", err=True)
+            if not getattr(error, "reported", False):
+                click.echo("promptmill: interrupted", err=True)
             ctx.exit(getattr(error, "exit_code", 128 + signal.SIGINT))
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

@@ -6,12 +6,15 @@ that no cell is cut where it would mislead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from rich.cells import cell_len, chop_cells
 
+#: What is left out of a text: of a path its start, for its last name tells most.
+Part = Literal["start", "middle", "end"]
 #: Between two columns.
 GAP = "  "
 
@@ -23,8 +26,8 @@ class Column:
     title: str
     #: 0: always shown. Of the others, the highest is left out first.
     rank: int = 0
-    #: Where a text that is too long loses its middle or its end; None: it is never shortened.
-    shorten: Literal["middle", "end"] | None = None
+    #: Which part a text that is too long loses; None: it is never shortened.
+    shorten: Part | None = None
     #: Cells that a shortened column keeps.
     least: int = 12
     right: bool = False
@@ -56,14 +59,30 @@ def fitted(
     return [columns[index] for index in chosen], texts
 
 
-def shortened(text: str, width: int, where: Literal["middle", "end"] | None) -> str:
+def shortened(text: str, width: int, where: Part | None) -> str:
     """The text in at most `width` cells, with … for what is left out; whole where None."""
     if where is None or cell_len(text) <= width:
         return text
     if where == "end":
         return _start(text, width - 1) + "…"
+    if where == "start":
+        return "…" + _start(text[::-1], width - 1)[::-1]
     after = (width - 1) * 2 // 3
     return _start(text, width - 1 - after) + "…" + _start(text[::-1], after)[::-1]
+
+
+def broken_at_spaces(text: str, width: int, *, indent: int = 0) -> list[str]:
+    """Its lines of at most `width` cells, where no single word is wider.
+
+    The lines after the first are indented; spaces at a break are left out.
+    """
+    lines = [""]
+    for word in re.findall(r" *[^ ]+", text):
+        if lines[-1].strip() and cell_len(lines[-1] + word) > width:
+            lines.append(" " * indent + word.lstrip())
+        else:
+            lines[-1] += word
+    return lines
 
 
 def drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from rich.cells import cell_len
 from db.errors import PromptmillError
 from db.exact_json import dumps
 from db.wording import count_of
-from producer.columns import Column, drawn, fitted
+from producer.columns import Column, broken_at_spaces, drawn, fitted
 
 #: What may take several lines in a narrow terminal; an id must not, people copy it.
 _FOLDED = {"name", "model", "custom_id", "prompt", "text"}
@@ -43,6 +42,16 @@ def note(text: str) -> None:
     """A remark for people: not data, so never on standard output."""
     # Not click.echo, which goes around the live display and breaks it.
     sys.stderr.write(f"{_wrapped_for(sys.stderr, printable(text))}\n")
+    sys.stderr.flush()
+
+
+def note_command(text: str, command: str) -> None:
+    """A remark with a command to copy, which stays in one piece: `text: command`."""
+    text, command = printable(text), printable(command)
+    line = f"{text}: {command}"
+    if sys.stderr.isatty() and cell_len(line) > terminal_width():
+        line = f"{_wrapped_for(sys.stderr, text)}:\n  {command}"
+    sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
@@ -114,6 +123,13 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
+
+
+def rate(per_second: float) -> str | None:
+    """`199`, `12,346`, `0.4`; None where it is too small to say, or not measured yet."""
+    digits = 0 if per_second >= 9.95 else 1
+    text = f"{per_second:,.{digits}f}"
+    return None if text == "0.0" else text
 
 
 def printable(text: str) -> str:
@@ -225,15 +241,8 @@ def _wrapped_for(stream: TextIO, text: str, *, indent: int = 0, used: int = 0) -
         if cell_len(before + part) <= width:
             lines.append(part)
             continue
-        broken = textwrap.wrap(
-            part,
-            width,
-            initial_indent=before,
-            subsequent_indent=" " * indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        lines += [broken[0][len(before) :], *broken[1:]]
+        first, *others = broken_at_spaces(before + part, width, indent=indent)
+        lines += [first[len(before) :], *others]
     return "\n".join(lines)
 
 

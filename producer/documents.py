@@ -47,13 +47,18 @@ def batch_document(batch: Batch) -> dict[str, Any]:
 
 
 def pace_document(batch: Batch, pace: Pace) -> dict[str, Any]:
-    """How fast an unfinished batch goes; `seconds_left` is null where it can't be told."""
+    """How fast an unfinished batch goes.
+
+    `tokens_per_second` is null until its workers have measured it, `seconds_left` where nothing
+    tells it.
+    """
     left = stored_left(batch, pace)
     return {
         "workers": pace.working,
         "running": pace.running,
-        "tokens_per_second": round(pace.tokens_per_second, 2),
+        "tokens_per_second": _measured(pace.tokens_per_second, busy=pace.working > 0),
         "seconds_left": left if left is None else round(left, 1),
+        "stops_at": iso(pace.stops_at),
     }
 
 
@@ -116,8 +121,14 @@ def worker_document(worker: Worker) -> dict[str, Any]:
         "in_flight": worker.in_flight,
         "jobs": worker.jobs,
         "tokens": {"prompt": worker.prompt_tokens, "completion": worker.completion_tokens},
-        "tokens_per_second": round(worker.tokens_per_second, 2),
+        "tokens_per_second": _measured(worker.tokens_per_second, busy=worker.in_flight > 0),
         "started_at": iso(worker.started_at),
         "heartbeat_at": iso(worker.heartbeat_at),
         "silent_for": round(worker.silent_for, 2),
+        "stops_at": iso(worker.stops_at),
     }
+
+
+def _measured(rate: float, *, busy: bool) -> float | None:
+    """None: it computes, and has not reported a token yet."""
+    return None if busy and rate <= 0 else round(rate, 2)

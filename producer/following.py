@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from db.errors import PromptmillError
 from db.records import Batch, Pace
 from db.states import BatchState
-from producer.activity import standing
-from producer.display import note
+from producer.activity import standing, worker_command
+from producer.display import note, note_command
+from producer.interrupts import reported
 from producer.progress import BatchProgress
 
 if TYPE_CHECKING:
@@ -28,23 +29,24 @@ def follow(client: Client, batch: Batch, *, poll: float = 0.5) -> Batch:
     progress: Follower | None = None
     try:
         if not batch.finished and not any(
-            worker.queue == batch.queue for worker in client.workers()
+            worker.queue == batch.queue and worker.stops_at is None for worker in client.workers()
         ):
-            note(f"no worker serves it yet; start one: promptmill worker --model {batch.model}")
+            note_command("no worker serves it yet; start one", worker_command(batch.model))
         with BatchProgress() as shown:
             progress = Follower(client, shown)
             return client.wait(batch.id, on_progress=progress, poll=poll)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         last = (progress and progress.batch) or batch
-        note(f"{standing(last)}; {batch.id} continues without you")
-        note(f"follow it again: promptmill watch {batch.id}")
-        note(exporting(last))
-        raise
+        note(f"{standing(last)}; Ctrl-C ended the waiting, not the batch")
+        note_command("follow it again", f"promptmill watch {batch.id}")
+        suggest_export(last)
+        raise reported(error) from None
 
 
-def exporting(batch: Batch) -> str:
-    """How to get at what is done so far."""
-    return f"export what is done: promptmill results {batch.id} -o FILE"
+def suggest_export(batch: Batch) -> None:
+    """Say how to get at what is done so far, if anything is."""
+    if batch.run_count:
+        note_command("export what is done", f"promptmill results {batch.id} -o FILE")
 
 
 class Follower:

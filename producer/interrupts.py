@@ -11,9 +11,19 @@ from types import FrameType
 class Interrupted(KeyboardInterrupt):
     """A signal has ended this; shells expect 128 and its number as the exit code."""
 
+    #: Whether the last line says already what has ended and how to continue.
+    reported = False
+
     def __init__(self, number: int) -> None:
         super().__init__()
         self.exit_code = 128 + number
+
+
+def reported(error: KeyboardInterrupt) -> Interrupted:
+    """The same interrupt, after which the command line prints nothing more."""
+    interrupt = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+    interrupt.reported = True
+    return interrupt
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
@@ -22,6 +23,11 @@ from producer.time_left import Pace as Samples
 _LOG_EVERY, _LOG_TENTH = 30.0, 5.0
 #: Cells of the bar, at most and at least.
 _WIDEST_BAR, _NARROWEST_BAR = 40, 8
+#: Cells that stay free at a line's end: a terminal that echoes ^C there must not begin a new line,
+#: which the erasing of these lines would not count.
+_ECHO = 2
+#: Cells that a model keeps in a line that is too long.
+_LEAST_MODEL = 20
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -100,7 +106,8 @@ class LiveView:
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         if self._state is not None:
             elapsed = time.monotonic() - self._begun
-            for line in live_lines(*self._state, elapsed=elapsed, width=options.max_width):
+            width = options.max_width - _ECHO
+            for line in live_lines(*self._state, elapsed=elapsed, width=width):
                 yield Text(line, no_wrap=True, overflow="ellipsis")
 
 
@@ -154,8 +161,17 @@ def live_lines(
     second = words or ", ".join(speed(batch, pace, left))
     return [
         shortened(first, width, "end"),
-        shortened(f"  {printable(second)}", width, "middle") if second else "",
+        f"  {_fitted(printable(second), batch.model, width - 2)}" if second else "",
     ]
+
+
+def _fitted(words: str, model: str, width: int) -> str:
+    """In `width` cells: a long model loses its start before the words around it lose anything."""
+    excess = cell_len(words) - width
+    room = cell_len(model) - excess
+    if excess > 0 and room >= _LEAST_MODEL:
+        words = words.replace(model, shortened(model, room, "start"))
+    return shortened(words, width, "middle")
 
 
 def _bar(share: float, width: int) -> str:

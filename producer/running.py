@@ -13,8 +13,8 @@ from db.records import Batch
 from db.settings import variable
 from producer.activity import standing
 from producer.display import note
-from producer.following import Follower, exporting
-from producer.interrupts import first_interrupts
+from producer.following import Follower, suggest_export
+from producer.interrupts import first_interrupts, reported
 from producer.local_worker import KeptWorker
 from producer.progress import BatchProgress
 
@@ -47,13 +47,13 @@ def generate(
             follower = Follower(client, progress)
             try:
                 return _followed(client, batch, worker, follower)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
                 _stop(client, worker, follower)
                 progress.stop()
                 last = follower.batch or batch
-                note(f"{standing(last)}; {again} continues where this one ends")
-                note(exporting(last))
-                raise
+                note(f"{standing(last)}; run {again} to continue")
+                suggest_export(last)
+                raise reported(error) from None
     except PromptmillError:
         if new and client.batch(batch.id).started_at is None:
             client.cancel(batch.id)
@@ -108,8 +108,9 @@ def _stop(client: Client, worker: KeptWorker, follower: Follower) -> None:
         if worker.hurried and not hurried:
             hurried = True
             note("stopping now: what is unfinished goes back to the queue")
-        now = "stopping now" if hurried else "finishing what runs; Ctrl-C again to stop now"
-        _show(client, follower, ending=now)
+        finishing = "finishing what runs; Ctrl-C again to stop now"
+        now = finishing if follower.generating else "stopping"
+        _show(client, follower, ending="stopping now" if hurried else now)
         time.sleep(_POLL)
     worker.stop(0.0)
     _show(client, follower, ending="stopped")

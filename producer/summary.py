@@ -16,7 +16,7 @@ from typing import Any
 from db.records import Batch, FailureGroup
 from db.sampling import DEFAULT_MAX_TOKENS
 from db.wording import count_of
-from producer.display import duration
+from producer.display import duration, rate
 
 #: Codes of failures that are told one by one.
 _CODES = 5
@@ -39,8 +39,8 @@ def summary(batch: Batch) -> str:
     text = f"{batch.state}: " + ", ".join(parts)
     if batch.started_at is not None and batch.finished_at is not None:
         seconds = batch.finished_at - batch.started_at
-        rate = batch.work_tokens / seconds if seconds > 0 else 0.0
-        text += f" in {duration(seconds)} ({rate:,.0f} tok/s)"
+        tokens = rate(batch.work_tokens / seconds) if seconds > 0 else None
+        text += f" in {duration(seconds)}" + (f" ({tokens} tok/s)" if tokens else "")
     return text
 
 

@@ -16,6 +16,28 @@ from worker.mill import Mill
 _WINDOW = 6
 
 
+class TokenRate:
+    """Completion tokens a second over the last heartbeats, without the time of an idle engine."""
+
+    def __init__(self) -> None:
+        self._counts: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
+
+    def add(self, now: float, tokens: int, *, running: int) -> None:
+        """Extend the window: `tokens` since the start, at `now` (seconds of a steady clock).
+
+        With nothing running and no new token, it begins anew: waiting is not the engine's speed.
+        """
+        if not running and self._counts and self._counts[-1][1] == tokens:
+            self._counts.clear()
+        self._counts.append((now, tokens))
+
+    @property
+    def per_second(self) -> float:
+        """0 until there are two counts."""
+        (begun, before), (ended, after) = self._counts[0], self._counts[-1]
+        return (after - before) / (ended - begun) if ended > begun else 0.0
+
+
 class Heartbeat:
     """One beat renews every lease of this worker in one statement."""
 
@@ -27,13 +49,13 @@ class Heartbeat:
         self._engine = engine
         self._mill = mill
         self._worker = worker
-        self._tokens: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
+        self._rate = TokenRate()
 
     def beat(self) -> float:
         """Renew; the seconds until the next beat."""
         leases = self._mill.leases()
         stats = self._engine.stats()
-        self._tokens.append((time.monotonic(), stats.completion_tokens))
+        self._rate.add(time.monotonic(), stats.completion_tokens, running=stats.in_flight)
         with self._database.write() as connection:
             kept = set(chunk_queries.renew(connection, leases, lease=self._settings.lease))
             worker_queries.beat(
@@ -44,14 +66,10 @@ class Heartbeat:
                     "in_flight": stats.in_flight,
                     "prompt_tokens": stats.prompt_tokens,
                     "completion_tokens": stats.completion_tokens,
-                    "tokens_per_second": self._rate(),
+                    "tokens_per_second": self._rate.per_second,
                 },
+                stops_within=self._settings.grace if self._mill.draining else None,
             )
         for chunk in leases.keys() - kept:
             self._mill.lose(chunk, leases[chunk])
         return self._settings.heartbeat_interval
-
-    def _rate(self) -> float:
-        """Completion tokens a second over the window."""
-        (begun, before), (ended, after) = self._tokens[0], self._tokens[-1]
-        return (after - before) / (ended - begun) if ended > begun else 0.0

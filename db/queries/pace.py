@@ -28,6 +28,7 @@ def pace(connection: Connection, batch: Batch, *, within: float) -> Pace:
             workers.c.in_flight,
             workers.c.capacity,
             workers.c.tokens_per_second,
+            workers.c.stops_at,
             leased.c.leased,
             leased.c.ours,
         )
@@ -40,10 +41,12 @@ def pace(connection: Connection, batch: Batch, *, within: float) -> Pace:
     ).all()
     now = rows[0].now if rows else connection.execute(select(db_now())).scalar_one()
     busy = [(row, row.ours / row.leased) for row in rows if row.ours]
+    ends = [row.stops_at for row, _ in busy if row.stops_at is not None]
     return Pace(
         now=now,
-        serving=len(rows),
+        serving=sum(row.stops_at is None for row in rows),
         working=len(busy),
         running=round(sum(min(row.in_flight, row.capacity) * share for row, share in busy)),
         tokens_per_second=sum(row.tokens_per_second * share for row, share in busy),
+        stops_at=max(ends) if ends and len(ends) == len(busy) else None,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from db.clock import db_now
 from db.records import ServedModel, Worker
@@ -27,11 +27,23 @@ def identify(connection: Connection, key: int, weights: str) -> None:
     connection.execute(update(workers).where(workers.c.id == key).values(weights=weights))
 
 
-def beat(connection: Connection, key: int, values: Mapping[str, Any]) -> None:
-    """A heartbeat, with the worker's counters."""
-    connection.execute(
-        update(workers).where(workers.c.id == key).values(**values, heartbeat_at=db_now())
-    )
+def beat(
+    connection: Connection,
+    key: int,
+    values: Mapping[str, Any],
+    *,
+    stops_within: float | None = None,
+) -> None:
+    """A heartbeat, with the worker's counters.
+
+    `stops_within`: seconds that a worker that is shutting down has left, counted from the first
+    heartbeat that says so.
+    """
+    statement = update(workers).where(workers.c.id == key)
+    if stops_within is not None:
+        stops_at = func.coalesce(workers.c.stops_at, db_now() + stops_within)
+        statement = statement.values(stops_at=stops_at)
+    connection.execute(statement.values(**values, heartbeat_at=db_now()))
 
 
 def stop(connection: Connection, key: int) -> None:

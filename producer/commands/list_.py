@@ -75,7 +75,7 @@ def _show(batches: Sequence[Batch]) -> None:
             Column("state"),
             Column("done", right=True),
             Column("failed", right=True),
-            Column("model", rank=1, shorten="middle", least=16),
+            Column("model", rank=1, shorten="start", least=16),
             Column("created", rank=3, right=True),
         ],
         [
@@ -83,11 +83,18 @@ def _show(batches: Sequence[Batch]) -> None:
                 batch.id,
                 batch.name,
                 batch.state,
-                f"{batch.run_count}/{batch.total}",
-                batch.failed,
+                _count(batch.run_count) + "/" + _count(batch.total),
+                _count(batch.failed),
                 batch.model,
                 age(batch.created_at, now) if for_people() else clock(batch.created_at),
             )
             for batch in batches
         ],
     )
+
+
+def _count(number: int) -> str:
+    """With separators for people, and plain digits for programs."""
+    from producer.display import for_people
+
+    return f"{number:,}" if for_people() else str(number)

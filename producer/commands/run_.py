@@ -170,7 +170,7 @@ def _tell_of_others(
 
     config = client.settings
     engine, dtype = (given[name] or getattr(config, name) for name in ("engine", "dtype"))
-    for worker in client.workers():
+    for worker in (worker for worker in client.workers() if worker.stops_at is None):
         there, _, packing = worker.dtype.partition(", ")
         same = worker.engine == engine and dtype in {"auto", there}
         # A checkpoint that has its weights packed is so for every worker.

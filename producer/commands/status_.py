@@ -55,7 +55,7 @@ def command(id: str, as_json: bool) -> None:  # noqa: A002 - click names it afte
 def _show_batch(batch: Batch, pace: Pace | None) -> None:
     from producer.display import clock, facts
 
-    share = f" ({batch.run_count / batch.total:.0%})" if batch.total else ""
+    share = f" ({batch.run_count * 100 // batch.total} %)" if batch.total else ""
     facts(
         [
             ("batch", batch.id),
@@ -87,7 +87,8 @@ def _now(batch: Batch, pace: Pace) -> str | None:
     words = activity(batch, pace)
     if words is not None:
         return words
-    workers = [f"on {count_of(pace.working, 'worker')}"] if pace.working else []
+    named = pace.working > 0 and pace.stops_at is None
+    workers = [f"on {count_of(pace.working, 'worker')}"] if named else []
     parts = [part for part in speed(batch, pace, stored_left(batch, pace)) if "failed" not in part]
     return ", ".join(parts + workers) or None
 

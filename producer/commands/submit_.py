@@ -120,8 +120,10 @@ def _summarise(batch: Batch, failures: Sequence[FailureGroup]) -> None:
 
 
 def _explain(client: Client, batch: Batch) -> None:
+    from producer.activity import worker_command
+
     model = batch.model
     click.echo(f"{batch.id}: {batch.total:,} prompts queued for {model}")
-    if not any(worker.model == model for worker in client.workers()):
-        click.echo(f"No worker serves it yet. Start one: promptmill worker --model {model}")
+    if not any(worker.model == model and worker.stops_at is None for worker in client.workers()):
+        click.echo(f"No worker serves it yet. Start one: {worker_command(model)}")
     click.echo(f"Follow it: promptmill watch {batch.id}")

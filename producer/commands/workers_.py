@@ -43,15 +43,16 @@ def command(here: bool, as_json: bool) -> None:
 
 def _show(workers: list[Worker]) -> None:
     from producer.columns import Column
-    from producer.display import columns_table
+    from producer.display import columns_table, rate
 
     columns_table(
         [
             Column("worker", shorten="middle", least=16),
-            Column("model", shorten="middle", least=16),
+            Column("model", shorten="start", least=20),
             Column("engine", rank=4),
             Column("device", rank=1),
             Column("dtype", rank=5),
+            Column("state"),
             Column("running", right=True),
             Column("jobs", rank=3, right=True),
             Column("tok/s", right=True),
@@ -64,11 +65,20 @@ def _show(workers: list[Worker]) -> None:
                 worker.engine,
                 worker.device,
                 worker.dtype,
+                _state(worker),
                 f"{worker.in_flight}/{worker.capacity}",
                 worker.jobs,
-                f"{worker.tokens_per_second:,.0f}",
+                rate(worker.tokens_per_second) or "–",
                 f"{worker.silent_for:.0f} s ago",
             )
             for worker in workers
         ],
     )
+
+
+def _state(worker: Worker) -> str:
+    """`ready`; of one that is shutting down, `stops within 26 s`."""
+    if worker.stops_at is None:
+        return "ready"
+    left = worker.stops_at - (worker.heartbeat_at + worker.silent_for)
+    return f"stops within {left:.0f} s" if left >= 1 else "stopping"

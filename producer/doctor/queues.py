@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -14,6 +13,7 @@ from db.records import Worker
 from db.schema import REVISIONS
 from db.settings import Settings
 from db.wording import count_of
+from producer.activity import worker_command
 from producer.doctor.check import Check
 from producer.doctor.storage import database_file
 from producer.model_files import canonical_model
@@ -31,7 +31,7 @@ def queue_checks(settings: Settings, model: str | None) -> Iterator[Check]:
             alive = worker_queries.alive(connection, within=settings.lease)
             waiting = chunk_queries.waiting(connection)
     yield worker_check(alive, canonical_model(model) if model is not None else None)
-    served = {worker.queue for worker in alive}
+    served = {worker.queue for worker in alive if worker.stops_at is None}
     for queue, name, count in waiting:
         if queue not in served:
             yield Check(
@@ -56,4 +56,4 @@ def worker_check(alive: Sequence[Worker], model: str | None) -> Check:
 
 
 def _start(model: str) -> str:
-    return f"start one: promptmill worker --model {shlex.quote(model)}"
+    return f"start one: {worker_command(model)}"

@@ -28,7 +28,7 @@ JOB_KEYS = {
 WORKER_KEYS = {
     "name", "host", "pid", "queue", "engine", "model", "revision", "device", "dtype",
     "parameters", "kv_tokens", "capacity", "adapters", "in_flight", "jobs", "tokens",
-    "tokens_per_second", "started_at", "heartbeat_at", "silent_for",
+    "tokens_per_second", "started_at", "heartbeat_at", "silent_for", "stops_at",
 }  # fmt: skip
 RESULT_KEYS = {
     "id", "custom_id", "state", "sample", "text", "finish_reason", "prompt_tokens",

@@ -143,7 +143,7 @@ def test_given_ctrl_c_when_a_batch_is_watched_then_it_says_that_the_batch_goes_o
     watching.send_signal(signal.SIGINT)
     _, said = watching.communicate(timeout=30)
     assert watching.returncode == 128 + signal.SIGINT
-    assert f"{batch} continues without you" in said
+    assert "Ctrl-C ended the waiting, not the batch" in said
     assert f"follow it again: promptmill watch {batch}" in said
     mill.worker()
     assert mill.finished(batch).succeeded == 3

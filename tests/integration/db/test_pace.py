@@ -64,6 +64,26 @@ def test_worker_of_two_batches_is_shared_between_them(database: Database) -> Non
         assert now.tokens_per_second == pytest.approx(50)
 
 
+def test_workers_that_shut_down_serve_no_more_and_say_when_they_end(database: Database) -> None:
+    batch = a_batch(database, 8, chunk_size=4)
+    first, second = a_worker(database), a_worker(database)
+    a_claim(database, first)
+    with database.write() as connection:
+        workers.beat(connection, first, {"in_flight": 4}, stops_within=30)
+    now = pace_of(database, batch)
+    assert (now.serving, now.working) == (1, 1)
+    assert now.stops_at == pytest.approx(now.now + 30, abs=5)
+
+    # A later heartbeat does not put it off.
+    with database.write() as connection:
+        workers.beat(connection, first, {"in_flight": 4}, stops_within=9000)
+    assert pace_of(database, batch).stops_at == now.stops_at
+
+    a_claim(database, second)
+    now = pace_of(database, batch)
+    assert (now.serving, now.working, now.stops_at) == (1, 2, None)
+
+
 def test_silent_and_stopped_workers_do_not_count(database: Database) -> None:
     batch = a_batch(database, 8, chunk_size=4)
     silent, stopped = a_worker(database), a_worker(database)

@@ -314,6 +314,19 @@ def test_given_a_working_mill_when_the_heart_beats_then_its_numbers_and_leases_a
     assert (shown.prompt_tokens, shown.completion_tokens) == (14, 14)
 
 
+def test_heartbeat_of_a_worker_that_shuts_down_says_by_when_it_ends(database: Database) -> None:
+    with a_mill(database, echo()) as mill:
+        beat = heartbeat(database, mill)
+        for stopping in (False, True):
+            if stopping:
+                mill.interrupt(now=False)
+            beat.beat()
+            with database.read() as connection:
+                (shown,) = workers.alive(connection, within=60)
+            assert (shown.stops_at is not None) == stopping
+    assert shown.stops_at == pytest.approx(shown.heartbeat_at + Settings().grace, abs=1)
+
+
 def test_given_a_result_that_the_database_refuses_when_flushed_then_its_job_fails_alone(
     postgres_url: str,
 ) -> None:

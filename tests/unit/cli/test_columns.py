@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from producer.columns import Column, drawn, fitted, shortened
+from producer.columns import Column, broken_at_spaces, drawn, fitted, shortened
 
 COLUMNS = [
     Column("batch"),
@@ -66,7 +66,9 @@ def test_required_columns_are_never_cut() -> None:
         ("abcdefg", "middle", "abcdefg"),
         ("abcdefghij", "end", "abcdef…"),
         ("abcdefghij", "middle", "ab…ghij"),
+        ("abcdefghij", "start", "…efghij"),
         ("日本語日本語", "end", "日本語…"),
+        ("日本語日本語", "start", "…日本語"),
     ],
 )
 def test_text_is_shortened_where_it_may_be(text: str, where: object, short: str) -> None:
@@ -79,3 +81,16 @@ def test_table_fits_unless_required_columns_do_not(cells: list[str], width: int)
     required = cell_len(cells[0]) + cell_len(cells[2]) + 2 + 14
     for line in drawn(*fitted(COLUMNS, [cells], width)):
         assert cell_len(line) <= max(width, required)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("state  in progress now", ["state  in", "  progress", "  now"]),
+        ("日本語 日本語", ["日本語", "  日本語"]),
+        ("a-word-that-is-too-long b", ["a-word-that-is-too-long", "  b"]),
+        ("    b", ["    b"]),
+    ],
+)
+def test_lines_are_broken_at_spaces_by_their_cells(text: str, lines: list[str]) -> None:
+    assert broken_at_spaces(text, 10, indent=2) == lines

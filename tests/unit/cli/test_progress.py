@@ -61,6 +61,25 @@ def test_speed_names_failures_rate_and_time_left() -> None:
 
 
 @pytest.mark.parametrize(
+    ("tokens", "words"), [(0.0, []), (0.04, []), (0.4, ["0.4 tok/s"]), (9.96, ["10 tok/s"])]
+)
+def test_rate_is_shown_only_where_it_is_known(tokens: float, words: list[str]) -> None:
+    assert speed(batch(), pace(tokens_per_second=tokens), None) == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stops_at": 126.0}, "its worker stops within 26 s"),
+        ({"stops_at": 99.0}, "its worker is stopping"),
+        ({"stops_at": 126.0, "working": 2}, "all its 2 workers stop within 26 s"),
+    ],
+)
+def test_speed_says_that_all_workers_of_a_batch_stop(changes: dict[str, Any], words: str) -> None:
+    assert speed(batch(), pace(serving=0, **changes), 125.0) == ["199 tok/s", words]
+
+
+@pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.2, "1 s"), (7, "7 s"), (43, "45 s"), (100, "2 min"), (3000, "50 min"),
      (7300, "2 h"), (9000, "2 h 30 min")],
@@ -81,6 +100,25 @@ def test_live_lines_fit_their_width_and_show_the_count_whole(width: int, total: 
         assert all(cell_len(line) <= width for line in lines)
         assert f"{total // 3 + 12:,}/{total:,}" in lines[0]
     assert lines[1].endswith("Llama-3.2-1B-Instruct")
+    assert ("promptmill worker --model" in lines[1]) == (width > 60)
+
+
+def test_long_model_loses_its_start_before_the_command_around_it_loses_anything() -> None:
+    words = activity(batch(), IDLE)
+    _, second = live_lines(batch(), IDLE, words, None, elapsed=1.0, width=78)
+    assert second.startswith("  waiting for a worker: promptmill worker --model …")
+    assert second.endswith("/Llama-3.2-1B-Instruct")
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize("model", ["/srv/日本語/" * 9 + "Modell-für-Übersetzungen-日本語", "m m"])
+def test_live_lines_of_any_model_fit_their_width(width: int, model: str) -> None:
+    shown = batch(model=model, state=BatchState.QUEUED)
+    words = activity(shown, IDLE)
+    assert words is not None
+    assert words.endswith(f"--model '{model}'")
+    for line in live_lines(shown, IDLE, words, None, elapsed=1.0, width=width):
+        assert cell_len(line) <= width
 
 
 def test_bar_is_left_out_where_it_would_be_too_short() -> None:
