@@ -75,8 +75,11 @@ class BatchProgress:
     ) -> None:
         """Show where the batch stands now; `ending`: how it is being stopped."""
         words = ending or activity(batch, pace, own=self._own and self._own())
-        self._samples.add(time.monotonic(), batch.done, active=words is None)
         running = pace.running if pace is not None else 0
+        workers, rate = (pace.working, pace.tokens_per_second) if pace is not None else (0, 0.0)
+        self._samples.add(
+            time.monotonic(), batch.done, active=words is None, workers=workers, rate=rate
+        )
         left = None
         if words is None and not batch.finished:
             left = self._samples.time_left(batch.total, running)

@@ -27,7 +27,10 @@ _LAST_WAVES = 2
 _WAVES, _JOBS = 8, 64
 #: A worker's rate that differs from the whole run's by more than this factor replaces it: the
 #: batch was paused, or workers joined.
-_DISAGREEMENT = 2.0
+_DISAGREEMENT = 1.5
+#: Seconds for which another number of workers must hold before it counts: a worker between two
+#: chunks has none, and one that joins has reported its rate by then.
+_SETTLED = 5.0
 #: Samples that are kept; older ones are thinned out.
 _MOST_SAMPLES = 4096
 
@@ -101,18 +104,34 @@ def stored_time_left(
 
 
 class Pace:
-    """The samples of one batch that somebody watches."""
+    """The samples of one batch that somebody watches.
+
+    When workers join or leave, the samples from before are converted to what the present workers
+    would have taken, so that the estimate follows at once.
+    """
 
     def __init__(self) -> None:
         self._samples: list[Sample] = []
         self._active = 0.0
         self._last: float | None = None
+        #: How many workers made the samples, and their last rate together.
+        self._workers, self._rate = 0, 0.0
+        #: Since when there is another number of workers, in active time.
+        self._changed: float | None = None
 
-    def add(self, now: float, done: int, *, active: bool) -> None:
-        """`active`: jobs could run since the sample before; other time is left out."""
+    def add(
+        self, now: float, done: int, *, active: bool, workers: int = 0, rate: float = 0.0
+    ) -> None:
+        """`active`: jobs could run since the sample before; other time is left out.
+
+        `workers`: how many work on the batch now, and `rate`: how fast together, in tokens a
+        second; 0 where that is not known.
+        """
         if self._last is not None and active:
             self._active += now - self._last
         self._last = now
+        if active and workers:
+            self._compare(workers, rate)
         if self._samples and done < self._samples[-1].done:
             self._samples.clear()  # failed jobs were queued again
         if not active and self._samples and done == self._samples[-1].done:
@@ -127,6 +146,26 @@ class Pace:
     def time_left(self, total: int, running: int) -> float | None:
         """See `time_left`."""
         return time_left(self._samples, total, running)
+
+    def _compare(self, workers: int, rate: float) -> None:
+        """Convert the samples once another number of workers has held for a while."""
+        if workers == self._workers or not self._workers:
+            self._workers, self._rate, self._changed = workers, rate, None
+        elif self._changed is None:
+            self._changed = self._active
+        elif self._active - self._changed >= _SETTLED:
+            known = rate > 0 and self._rate > 0
+            speedup = rate / self._rate if known else workers / self._workers
+            self._samples = _converted(self._samples, self._changed, speedup)
+            self._workers, self._rate, self._changed = workers, rate, None
+
+
+def _converted(samples: Sequence[Sample], until: float, speedup: float) -> list[Sample]:
+    """The samples, with the time before `until` as long as at `speedup` times the speed."""
+    return [
+        Sample(until - max(0.0, until - at) / speedup + max(0.0, at - until), done)
+        for at, done in samples
+    ]
 
 
 def _arrivals(samples: Sequence[Sample]) -> list[Sample]:

@@ -147,6 +147,34 @@ def test_time_in_which_nothing_runs_is_left_out() -> None:
     assert after == pytest.approx((200 - 58) / 2, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "speedup"),
+    [((1, 100.0), (2, 200.0), 2.0), ((1, 100.0), (2, 600.0), 6.0), ((1, 0.0), (2, 0.0), 2.0),
+     ((2, 200.0), (1, 100.0), 0.5), ((3, 0.0), (2, 0.0), 2 / 3)],
+)  # fmt: skip
+def test_estimate_follows_workers_that_join_or_leave(
+    before: tuple[int, float], after: tuple[int, float], speedup: float
+) -> None:
+    pace, done, total = Pace(), 0.0, 4000
+    for second in range(100):
+        pace.add(float(second), int(done), active=True, workers=before[0], rate=before[1])
+        done += 16
+    for second in range(100, 108):
+        pace.add(float(second), int(done), active=True, workers=after[0], rate=after[1])
+        done += 16 * speedup
+    left = pace.time_left(total, 32)
+    assert left == pytest.approx((total - done) / (16 * speedup), rel=0.1)
+
+
+def test_worker_between_two_chunks_changes_no_estimate() -> None:
+    steady, flickering = Pace(), Pace()
+    for second in range(100):
+        steady.add(float(second), 16 * second, active=True, workers=2, rate=200.0)
+        workers = 1 if second % 10 < 3 else 2
+        flickering.add(float(second), 16 * second, active=True, workers=workers, rate=200.0)
+    assert flickering.time_left(4000, 32) == steady.time_left(4000, 32)
+
+
 def test_failed_jobs_that_are_queued_again_begin_a_new_estimate() -> None:
     pace = Pace()
     for second in range(20):
@@ -165,7 +193,7 @@ def test_a_long_watch_keeps_a_bounded_number_of_samples() -> None:
 
 @pytest.mark.parametrize(
     ("recent_rate", "left"),
-    [(None, 300.0), (1.5, 300.0), (10.0, 30.0), (0.1, 3000.0), (0.0, 300.0)],
+    [(None, 300.0), (1.5, 300.0), (2.0, 150.0), (10.0, 30.0), (0.1, 3000.0), (0.0, 300.0)],
 )
 def test_stored_estimate_takes_the_recent_rate_where_it_differs(
     recent_rate: float | None, left: float
