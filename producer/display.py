@@ -41,7 +41,7 @@ def fail(error: PromptmillError) -> None:
 def note(text: str) -> None:
     """A remark for people: not data, so never on standard output."""
     # Not click.echo, which goes around the live display and breaks it.
-    sys.stderr.write(f"{_wrapped_for(sys.stderr, printable(text))}\n")
+    sys.stderr.write(f"{_wrapped_for(sys.stderr, printable(text), indent=2)}\n")
     sys.stderr.flush()
 
 
@@ -50,7 +50,7 @@ def note_command(text: str, command: str) -> None:
     text, command = printable(text), printable(command)
     line = f"{text}: {command}"
     if sys.stderr.isatty() and cell_len(line) > terminal_width():
-        line = f"{_wrapped_for(sys.stderr, text)}:\n  {command}"
+        line = f"{_wrapped_for(sys.stderr, text, indent=2)}:\n  {command}"
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 

@@ -18,7 +18,7 @@ def command(batch: str, as_json: bool) -> None:
       promptmill resume bk3v9xq2h7mz
     """
     from producer.client import Client
-    from producer.display import emit_json
+    from producer.display import echo_wrapped, emit_json
     from producer.documents import batch_document
     from producer.summary import summary
 
@@ -27,4 +27,4 @@ def command(batch: str, as_json: bool) -> None:
     if as_json:
         emit_json(batch_document(found))
     else:
-        click.echo(f"{found.id} {summary(found)}")
+        echo_wrapped(f"{found.id} {summary(found)}", indent=2)

@@ -26,7 +26,7 @@ def command(id: str, as_json: bool) -> None:  # noqa: A002 - click names it afte
       promptmill status bk3v9xq2h7mz-42 --json
     """
     from producer.client import Client
-    from producer.display import emit_json, printable
+    from producer.display import echo_wrapped, emit_json, printable
     from producer.documents import batch_document, job_document, pace_document
     from producer.summary import remarks, summary_document
 
@@ -45,7 +45,7 @@ def command(id: str, as_json: bool) -> None:  # noqa: A002 - click names it afte
     elif isinstance(found, Batch):
         _show_batch(found, pace)
         for remark in remarks(found, failures):
-            click.echo(printable(remark))
+            echo_wrapped(printable(remark), indent=2)
     elif as_json:
         emit_json(job_document(found))
     else:
@@ -134,14 +134,14 @@ def _values(job: Job) -> str | None:
 
 
 def _show_attempt(attempt: Attempt) -> None:
-    from producer.display import clock, printable
+    from producer.display import clock, echo_wrapped, printable
 
     where = f" on {attempt.worker}" if attempt.worker else ""
     error = printable(f"{attempt.error_code}: {attempt.error_message}")
     what = "failed" if attempt.samples is None else "did not do"
     drawn = ", ".join(f"{name}={value}" for name, value in (attempt.params or {}).items())
     asked = f" ({drawn})" if drawn else ""
-    click.echo(f"{what}{where} at {clock(attempt.ended_at)}{asked}: {error}")
+    echo_wrapped(f"{what}{where} at {clock(attempt.ended_at)}{asked}: {error}", indent=2)
     for sample in attempt.samples or ():
         click.echo(f"    {sample['text']!r} ({sample['finish_reason']})")
 

@@ -106,7 +106,7 @@ def _tell(client: Client, batch: Batch, *, created: bool, waited: bool, as_json:
 
 
 def _summarise(batch: Batch, failures: Sequence[FailureGroup]) -> None:
-    from producer.display import for_people, note, printable
+    from producer.display import echo_wrapped, for_people, note, printable
     from producer.summary import remarks, summary
 
     people = for_people()
@@ -114,16 +114,17 @@ def _summarise(batch: Batch, failures: Sequence[FailureGroup]) -> None:
         click.echo(batch.id)
     for line in (f"{batch.id} {summary(batch)}", *remarks(batch, failures)):
         if people:
-            click.echo(printable(line))
+            echo_wrapped(printable(line), indent=2)
         else:
             note(line)
 
 
 def _explain(client: Client, batch: Batch) -> None:
     from producer.activity import worker_command
+    from producer.display import printable
 
     model = batch.model
-    click.echo(f"{batch.id}: {batch.total:,} prompts queued for {model}")
+    click.echo(f"{batch.id}: {batch.total:,} prompts queued for {printable(model)}")
     if not any(worker.model == model and worker.stops_at is None for worker in client.workers()):
         click.echo(f"No worker serves it yet. Start one: {worker_command(model)}")
     click.echo(f"Follow it: promptmill watch {batch.id}")

@@ -25,7 +25,7 @@ def command(batch: str, interval: float, as_json: bool) -> None:
     """
     from db.patience import patiently
     from producer.client import Client
-    from producer.display import emit_json, printable
+    from producer.display import echo_wrapped, emit_json, printable
     from producer.documents import batch_document
     from producer.following import follow
     from producer.summary import remarks, summary, summary_document
@@ -45,8 +45,8 @@ def command(batch: str, interval: float, as_json: bool) -> None:
             found = client.wait(found.id, on_progress=tell, poll=interval)
         else:
             found = follow(client, found, poll=interval)
-            click.echo(f"{found.id} {summary(found)}")
+            echo_wrapped(f"{found.id} {summary(found)}", indent=2)
             for remark in remarks(found, client.failures(found.id)):
-                click.echo(printable(remark))
+                echo_wrapped(printable(remark), indent=2)
     if found.succeeded < found.total:
         sys.exit(1)

@@ -116,6 +116,23 @@ def test_status_and_doctor_break_lines_at_spaces(stored: Mill, size: tuple[int, 
     check_width(screen(stored, size, "doctor"), size[0])
 
 
+def test_remarks_on_failures_are_broken_at_spaces(
+    embedded: Mill, size: tuple[int, int], tmp_path: Path
+) -> None:
+    embedded.env["PROMPTMILL_ENGINE_OPTIONS"] = echoing(faults=True)
+    file = embedded.prompts(["one [[fail]]", "two"])
+    output = str(tmp_path / "out.jsonl")
+    embedded.run("run", file, "--model", embedded.model, "-o", output)
+    (batch,) = embedded.lines("list", "--json")
+    for command in ("status", "watch"):
+        text = screen(embedded, size, command, batch["id"])
+        (index,) = [text.index(line) for line in text.splitlines() if "failed with" in line]
+        remark = text[index:].rstrip()
+        assert " ".join(remark.split()).endswith("the prompt asked for the fault [[fail]]")
+        assert len(remark.splitlines()) == (2 if size[0] == 80 else 1)
+        check_width(text, size[0])
+
+
 def test_run_shows_loading_then_progress_and_the_last_word(
     embedded: Mill, size: tuple[int, int], tmp_path: Path
 ) -> None:
