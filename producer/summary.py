@@ -35,7 +35,7 @@ def summary(batch: Batch) -> str:
             parts.append(f"{count:,} {name}")
     if batch.sample_counts.truncated:
         parts.append(f"{batch.sample_counts.truncated:,} cut")
-    parts.append(f"{batch.work_tokens:,} tokens")
+    parts.append(count_of(batch.work_tokens, "token"))
     text = f"{batch.state}: " + ", ".join(parts)
     if batch.started_at is not None and batch.finished_at is not None:
         seconds = batch.finished_at - batch.started_at

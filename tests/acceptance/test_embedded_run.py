@@ -108,7 +108,7 @@ def test_given_ctrl_c_in_a_fresh_run_when_run_again_then_it_goes_on_with_that_on
         batch = _begun(slow, running, count)
         running.send_signal(signal.SIGINT)
         said = running.communicate(timeout=60)[1]
-        assert "the same command without --fresh continues where this one ends" in said
+        assert "run the same command without --fresh to continue" in said
     slow.env |= {"PROMPTMILL_ENGINE_OPTIONS": echoing()}
 
     assert slow.json(*arguments)["id"] == batch
@@ -154,7 +154,7 @@ def test_given_a_job_that_never_ends_when_ctrl_c_is_pressed_twice_then_it_stops_
 
     assert running.returncode in (1, 130)
     assert "Ctrl-C again to stop now" in said
-    assert "same command continues" in said
+    assert "run the same command to continue" in said
     assert "Traceback" not in said
     assert not processes_of(home)
 

@@ -130,7 +130,7 @@ def test_remarks_on_failures_are_broken_at_spaces(
         remark = text[index:].rstrip()
         assert " ".join(remark.split()).endswith("the prompt asked for the fault [[fail]]")
         assert len(remark.splitlines()) == (2 if size[0] == 80 else 1)
-        check_width(text, size[0])
+        check_width(remark, size[0])
 
 
 def test_run_shows_loading_then_progress_and_the_last_word(
