@@ -26,14 +26,18 @@ def check_name(name: str) -> str:
 
 
 def check_names(names: Iterable[str], model: str | None) -> None:
-    """Raises UsageError for a name that no adapter beside this model can have."""
+    """Raises UsageError for every name that no adapter beside this model can have."""
+    faults = []
     for name in names:
         try:
             check_name(name)
         except ValueError as error:
-            raise UsageError(f"adapter '{name[:MAX_NAME]}': {error}") from None
+            faults.append(f"adapter '{name[:MAX_NAME]}': {error}")
+            continue
         if name == model:
-            raise UsageError(f"adapter '{name}': that is the model's own name: choose another")
+            faults.append(f"adapter '{name}': that is the model's own name: choose another")
+    if faults:
+        raise UsageError(*faults)
 
 
 def _parameter(name: str | None) -> str | None:

@@ -21,7 +21,8 @@
         └── ModelLoadError          exit 2: the model can't be loaded as it was named
             └── ModelUnavailable    exit 1: it can't be loaded now: hub, endpoint or memory
 
-A message says where, what and what to do, in one line. Foreign errors are translated where
+A message says where, what and what to do, in one line; a UsageError of several independent faults
+has each in `faults` (see `db.faults`). Foreign errors are translated where
 they enter, so that no caller needs to know SQLAlchemy, redis-py or torch.
 """
 
@@ -43,11 +44,26 @@ class PromptmillError(Exception):
     def message(self) -> str:
         return str(self.args[0])
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong, one text for each fault."""
+        return (self.message,)
+
 
 class UsageError(PromptmillError):
     """The call can't be carried out as it was made."""
 
     exit_code = 2
+
+    def __init__(self, *faults: str) -> None:
+        """Several faults are told in one message, the first three in full."""
+        super().__init__(joined(faults))
+        self._faults = faults
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong, one text for each fault."""
+        return self._faults or (self.message,)
 
 
 class SettingsError(UsageError):
@@ -56,11 +72,6 @@ class SettingsError(UsageError):
 
 class ParameterError(UsageError):
     """A generation parameter is unknown or out of range."""
-
-    def __init__(self, *faults: str) -> None:
-        super().__init__(joined(faults))
-        #: What is wrong, each for itself.
-        self.faults = faults
 
 
 class InputError(UsageError):

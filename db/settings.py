@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from db import embedded, service_urls
 from db.adapters import check_names
 from db.errors import SettingsError, UsageError
+from db.faults import Faults
 from db.numbers import LARGEST_COUNT
 
 PREFIX = "PROMPTMILL_"
@@ -168,17 +169,22 @@ class Settings(BaseSettings):
         try:
             return type(self).model_validate({**self.model_dump(), **given})
         except ValidationError as error:
-            raise SettingsError(_describe(error)) from None
+            raise SettingsError(*_described(error)) from None
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process. Raises SettingsError naming the variable."""
-    _refuse_unknown(os.environ.keys())
+    """The settings of this process. Raises SettingsError naming every bad variable."""
+    faults = Faults()
+    faults.of(_refuse_unknown, os.environ.keys())
+    return faults.checked(faults.of(_from_environment))
+
+
+def _from_environment() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError(_describe(error)) from None
+        raise SettingsError(*_described(error)) from None
     except ValueError as error:  # pydantic-settings: a value that is not JSON where JSON is due
         field = re.search(r'field "(\w+)"', str(error))
         name = variable(field[1]) if field else PREFIX + "*"
@@ -200,21 +206,26 @@ def variable(field: str) -> str:
     return PREFIX + field.upper()
 
 
-def _describe(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    reason = str(first["msg"]).removeprefix("Value error, ")
-    if not first["loc"]:  # of several together: it names them
-        return reason
-    name = variable(str(first["loc"][0]))
-    return f"{name}: {reason[:1].lower()}{reason[1:]}"
+def _described(error: ValidationError) -> list[str]:
+    """What is wrong, a text for each setting."""
+    faults: dict[str, str] = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        reason = str(detail["msg"]).removeprefix("Value error, ")
+        name = variable(str(detail["loc"][0])) if detail["loc"] else ""
+        # Of several together, the reason names them.
+        faults.setdefault(name, f"{name}: {reason[:1].lower()}{reason[1:]}" if name else reason)
+    return list(faults.values())
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
     """A misspelt setting would silently do nothing: refuse it, and offer the nearest."""
     known = sorted(field.upper() for field in Settings.model_fields)
+    faults = []
     for name in sorted(n for n in names if n.startswith(PREFIX)):
         given = name.removeprefix(PREFIX)
         if given not in known:
             near = difflib.get_close_matches(given, known, n=1)
             hint = f": did you mean {PREFIX}{near[0]}?" if near else ": see docs/settings.md"
-            raise SettingsError(f"unknown setting {name}{hint}")
+            faults.append(f"unknown setting {name}{hint}")
+    if faults:
+        raise SettingsError(*faults)

@@ -6,19 +6,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from db.errors import UsageError
+from db.faults import Faults
 
 
 def with_places(known: Mapping[str, str], given: Iterable[tuple[str, str]]) -> dict[str, str]:
     """`known` and over them the given ones, each folder by its absolute path.
 
-    Raises UsageError for a name that is given twice, and for a folder that is not there.
+    Raises UsageError for every name that is given twice, and every folder that is not there.
     """
+    faults = Faults()
     named: dict[str, str] = {}
     for name, place in given:
         if name in named:
-            raise UsageError(f"adapter '{name}' is given twice: keep one")
+            faults.add(f"adapter '{name}' is given twice: keep one")
         named[name] = place
-    return {name: _place(name, place) for name, place in {**known, **named}.items()}
+    places = {name: faults.of(_place, name, place) for name, place in {**known, **named}.items()}
+    faults.raise_all()
+    return {name: place for name, place in places.items() if place is not None}
 
 
 def _place(name: str, place: str) -> str:

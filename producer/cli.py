@@ -102,8 +102,12 @@ class LazyGroup(click.Group):
         except Exception as error:
             if self.debug:
                 raise
+            from producer.commands.command import BadOption
             from producer.display import fail
 
+            if isinstance(error, BadOption):
+                error.original.show()
+                sys.exit(error.original.exit_code)
             told = error if isinstance(error, PromptmillError) else _translated(error)
             fail(told)
             sys.exit(told.exit_code)

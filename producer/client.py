@@ -15,13 +15,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self
 
 from db.database import Database
 from db.errors import BrokerUnavailable, LostRace, NotFoundError, UsageError
+from db.faults import Faults
 from db.migrate import ready
 from db.modes import Mode, as_mode
 from db.patience import patiently
@@ -47,7 +48,7 @@ from producer.reading import ReadingOptions
 from producer.reading.mode_choice import ModeChoice
 from producer.reading.openai_batch import EMBEDDINGS
 from producer.references import Reference, resolve
-from producer.submission import Order, Submission, send_messages, submit
+from producer.submission import Order, Submission, check_terms, send_messages, submit
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -101,30 +102,33 @@ class Client:
         `adapters` are names of LoRA adapters that a request's `model` may name. The same content
         under the same `name` or `idempotency_key` gives the batch that exists. What is unfinished
         after `expires` (seconds, or a timedelta) expires.
-        Raises InvalidInput with every bad line, and queues nothing then. Where the database or
+        Raises UsageError with all that is wrong with the call (`faults` has each), or InvalidInput
+        with every bad line, and queues nothing then. Where the database or
         Redis is away, it waits for them, for `Settings.patience` seconds.
         """
-        choice = _mode_choice(mode, params, template)
-        form = self._prompt_form(model, choice, template=template, system=system, chat=chat)
-        reading = self._reading(
-            choice, template=template, system=system, chat=form.chat, columns=columns
-        )
-        lines = intake.from_source(source, given_format=format, quoting=quoting, **reading)
-        decided, lines = intake.with_mode(lines, choice)
+        terms: dict[str, Any] = {
+            "name": name,
+            "metadata": metadata or {},
+            "idempotency_key": idempotency_key,
+            "adapters": tuple(adapters),
+            "expires": expires.total_seconds() if isinstance(expires, timedelta) else expires,
+        }
+        prepared = self._prepared(
+            partial(intake.from_source, source, given_format=format, quoting=quoting),
+            Faults(), model=model, mode=mode, params=params, template=template, system=system,
+            chat=chat, columns=columns, terms=terms,
+        )  # fmt: skip
+        decided, lines = intake.with_mode(prepared.lines, prepared.choice)
         return self.submit_lines(
             lines,
             model=model,
-            name=name,
             params=params,
             mode=decided,
             priority=priority,
-            metadata=metadata or {},
-            idempotency_key=idempotency_key,
             skip_invalid=skip_invalid,
             ignore_line_model=ignore_line_model,
-            adapters=adapters,
-            expires=expires.total_seconds() if isinstance(expires, timedelta) else expires,
             on_progress=on_progress,
+            **terms,
         ).batch
 
     def submit_files(
@@ -141,24 +145,24 @@ class Client:
         params: Mapping[str, Any] | None = None,
         mode: str | None = None,
         engine: str | None = None,
+        faults: Faults | None = None,
         **options: Any,
     ) -> Submission:
         """As `submit`, for several files in one batch; reports whether it is new.
 
-        `engine`: what will run it; None: as the settings say.
+        `engine`: what will run it; None: as the settings say. `faults`: what the caller has found
+        wrong already, to be raised together with what is found here.
         """
-        choice = _mode_choice(mode, params, template)
-        form = self._prompt_form(
-            model, choice, template=template, system=system, chat=chat, engine=engine
-        )
-        reading = self._reading(
-            choice, template=template, system=system, chat=form.chat, columns=columns
-        )
-        lines = intake.from_files(list(sources), given_format=format, quoting=quoting, **reading)
-        decided, lines = intake.with_mode(lines, choice)
+        prepared = self._prepared(
+            partial(intake.from_files, list(sources), given_format=format, quoting=quoting),
+            Faults() if faults is None else faults,
+            model=model, mode=mode, params=params, template=template, system=system, chat=chat,
+            columns=columns, terms=options, engine=engine,
+        )  # fmt: skip
+        decided, lines = intake.with_mode(prepared.lines, prepared.choice)
         done = self.submit_lines(lines, model=model, params=params, mode=decided, **options)
-        notes = [form.note]
-        if not choice.is_given and decided is Mode.EMBED:
+        notes = [prepared.note]
+        if not prepared.choice.is_given and decided is Mode.EMBED:
             notes.append(f"the lines are for {EMBEDDINGS}: mode embed")
         return replace(done, notes=tuple(filter(None, notes)))
 
@@ -474,26 +478,56 @@ class Client:
             job_queries.get_job(connection, batch.id, line)
             return retries.requeue(connection, batch, [line], 1)
 
-    def _prompt_form(
+    def _prepared(
         self,
-        model: str | None,
-        choice: ModeChoice,
+        open_lines: Callable[..., Lines],
+        faults: Faults,
         *,
+        model: str | None,
+        mode: str | None,
+        params: Mapping[str, Any] | None,
         template: str | None,
         system: str | None,
         chat: bool | None,
+        columns: Iterable[str],
+        terms: Mapping[str, Any],
         engine: str | None = None,
-    ) -> PromptForm:
-        """What the template makes of rows. Raises UsageError."""
+    ) -> _Prepared:
+        """Whatever can be checked before lines are read. Raises UsageError with all faults.
+
+        `open_lines` takes the reading's options. `terms` are fields of the Order. A part that is
+        bad is replaced, so that the other ones can be checked.
+        """
         chosen = model or self.settings.model
+        canonical = None if chosen is None else faults.of(canonical_model, chosen)
+        asked = faults.of(_mode_asked, mode, template)
+        choice = faults.of(ModeChoice, asked, params or {})
+        form: PromptForm | None = None
         if template is None or chosen is None:  # which lines must name then, and rows can't
-            return PromptForm(chat=bool(chat))
-        return prompt_form(
-            canonical_model(chosen),
-            choice.mode or Mode.GENERATE,
-            engine or self.settings.engine,
-            chat=chat,
-            system=system is not None,
+            form = PromptForm(chat=bool(chat))
+        elif canonical is not None:
+            form = faults.of(
+                prompt_form, canonical, asked or Mode.GENERATE, engine or self.settings.engine,
+                chat=chat, system=system is not None,
+            )  # fmt: skip
+        adapters = (*terms.get("adapters", ()), *self.settings.adapters)
+        faults.of(check_terms, canonical, **{**terms, "adapters": adapters})
+        reading = self._reading(
+            choice or ModeChoice(asked or Mode.GENERATE, {}),
+            template=template,
+            system=system,
+            chat=bool(chat) or system is not None if form is None else form.chat,
+            columns=columns,
+        )
+        lines = open_lines(**reading)
+        begun = faults.of(lines.read)
+        if begun is not None and lines.repeatable:
+            faults.if_any(intake.look, begun, chosen, adapters)
+        faults.raise_all()
+        return _Prepared(
+            faults.checked(choice),
+            intake.begun(faults.checked(begun), lines),
+            None if form is None else form.note,
         )
 
     def _reading(
@@ -515,10 +549,18 @@ class Client:
         }
 
 
-def _mode_choice(
-    mode: str | None, params: Mapping[str, Any] | None, template: str | None
-) -> ModeChoice:
-    """A template's rows are data, and name no endpoint. Raises UsageError, ParameterError."""
-    if mode is None and template is not None:
-        mode = Mode.GENERATE
-    return ModeChoice(None if mode is None else as_mode(mode), params or {})
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is read next, after all checks that come before it."""
+
+    choice: ModeChoice
+    lines: Lines
+    #: What was decided of `template`, in one line for people; None: nothing.
+    note: str | None
+
+
+def _mode_asked(mode: str | None, template: str | None) -> Mode | None:
+    """A template's rows are data, and name no endpoint. Raises UsageError."""
+    if mode is None:
+        return None if template is None else Mode.GENERATE
+    return as_mode(mode)

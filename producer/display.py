@@ -16,7 +16,7 @@ from rich.cells import cell_len
 
 from db.errors import PromptmillError
 from db.exact_json import dumps
-from db.wording import count_of
+from db.wording import count_of, listed
 from producer.columns import Column, broken_at_spaces, drawn, fitted
 
 #: What may take several lines in a narrow terminal; an id must not, people copy it.
@@ -28,8 +28,10 @@ _UNSEEN_WIDTH = 140
 
 
 def fail(error: PromptmillError) -> None:
-    """Say what went wrong, in one line; of a refused file, also its first bad lines."""
-    note(f"promptmill: {error.message}")
+    """Say what went wrong, a line for each fault; of a refused file, also its first bad lines."""
+    first, *others = listed(error.faults)
+    for line in (f"promptmill: {first}", *others):
+        note(line)
     shown = getattr(error, "bad", [])[:_BAD_LINES]
     for bad in shown[1:]:
         note(f"  {bad.message}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db.errors import UsageError
+from db.faults import Faults
 from db.modes import Mode, as_mode
 from db.queries.results import Only
 from db.records import Batch
@@ -17,6 +18,7 @@ from producer.export import check_mode, check_target, format_of, is_stdout, writ
 from producer.export.formats import ExportFormat
 from producer.export.layout import RecordOptions, check_names, layout_of
 from producer.export.shards import Folder, plan_of, write_shards
+from producer.reading.remote import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,23 +44,48 @@ def check_output(
     option: str = "--format",
     mode: str | None = None,
     records: RecordOptions | None = None,
+    format_known: bool = True,
 ) -> None:
     """Raise UsageError or OutputError now for what would fail after hours of work.
 
     `option`: where the caller's users give the format; `mode`: the batch's, None: the lines say.
+    Unless `format_known`, what depends on the format is not checked.
     """
-    # A folder has no format either, and that it is one says more.
-    check_target(output)
-    chosen = format_of(output, given_format, option=option)
+    faults = Faults()
+    chosen = None
+    if format_known:
+        chosen = _checked_format(output, given_format, option, faults)
+    else:
+        faults.of(check_target, output)
     known = Mode.GENERATE if mode is None else as_mode(mode)
-    check_mode(known, chosen)
-    check_records(records or RecordOptions(), chosen, known)
+    if chosen is not None:
+        faults.of(check_mode, known, chosen)
+    faults.of(check_records, records or RecordOptions(), chosen, known)
+    faults.raise_all()
 
 
-def check_records(records: RecordOptions, chosen: ExportFormat, mode: Mode) -> None:
-    """Raise UsageError where the format or the mode has no place for what is asked."""
+def _checked_format(
+    output: str | None, given_format: str | None, option: str, faults: Faults
+) -> ExportFormat | None:
+    """The output's format; None where there is none, or none is known."""
+    # A folder has no format either, and that it is one says more.
+    if faults.passes(check_target, output) or not _is_folder(output):
+        return faults.of(format_of, output, given_format, option=option)
+    return None
+
+
+def _is_folder(output: str | None) -> bool:
+    return output is not None and (output.endswith("/") or Path(output).is_dir())
+
+
+def check_records(records: RecordOptions, chosen: ExportFormat | None, mode: Mode) -> None:
+    """Raise UsageError with all that the format or the mode has no place for.
+
+    `chosen` of None: what depends on the format is not checked.
+    """
+    faults = Faults()
     if records.expand and mode is not Mode.GENERATE:
-        raise UsageError(f"--expand is for generated JSON, and this batch is of mode {mode}")
+        faults.add(f"--expand is for generated JSON, and this batch is of mode {mode}")
     own = {
         "--provenance": records.provenance,
         "--output-column": bool(records.names),
@@ -68,11 +95,56 @@ def check_records(records: RecordOptions, chosen: ExportFormat, mode: Mode) -> N
     if chosen == "openai":
         for name, is_given in own.items():
             if is_given:
-                raise UsageError(
-                    f"format openai has the fields of OpenAI's alone: leave out {name}"
-                )
-        return
-    check_names(records, documents=chosen == "jsonl")
+                faults.add(f"format openai has the fields of OpenAI's alone: leave out {name}")
+    elif chosen is not None:
+        faults.of(check_names, records, documents=chosen == "jsonl")
+    faults.raise_all()
+
+
+def check_export(
+    batch: Batch | None,
+    output: str | None,
+    given_format: str | None,
+    options: ExportOptions,
+    *,
+    rows_per_file: int | None,
+    format_known: bool = True,
+) -> None:
+    """Raise UsageError with all that an export of the batch could not do.
+
+    Without `batch`, or unless `format_known`, what depends on these is not checked.
+    """
+    faults = Faults()
+    chosen = None
+    if rows_per_file is not None:
+        faults.of(_check_folder, output)
+        chosen = faults.of(_shard_format, given_format) if format_known else None
+    elif format_known:
+        chosen = _checked_format(output, given_format, "--format", faults)
+    else:
+        faults.of(check_target, output)
+    mode = Mode.GENERATE if batch is None else batch.mode
+    faults.of(check_records, options.records, chosen, mode)
+    if batch is not None and rows_per_file is not None:
+        faults.of(_check_ended, batch)
+    if batch is not None and chosen is not None:
+        faults.of(check_mode, mode, chosen)
+        if chosen != "openai":
+            faults.of(layout_of, batch, options.records, documents=chosen == "jsonl")
+    faults.raise_all()
+
+
+def _check_folder(output: str | None) -> None:
+    if output is None or is_stdout(output) or is_url(output):
+        raise UsageError("--rows-per-file writes into a folder of this machine: name it with -o")
+
+
+def _check_ended(batch: Batch) -> None:
+    if not batch.finished:
+        raise UsageError(
+            f"{batch.id} is {batch.state}: --rows-per-file is for a batch that has ended: "
+            f"'promptmill watch {batch.id}' waits for it"
+        )
 
 
 def check_layout(
@@ -158,11 +230,7 @@ def export_shards(
     """Write a finished batch to numbered files of a folder; how many records and files."""
     chosen = _shard_format(given_format)
     check_records(options.records, chosen, batch.mode)
-    if not batch.finished:
-        raise UsageError(
-            f"{batch.id} is {batch.state}: --rows-per-file is for a batch that has ended: "
-            f"'promptmill watch {batch.id}' waits for it"
-        )
+    _check_ended(batch)
     results = client.results(
         batch.id,
         order="finished" if options.as_finished else "input",

@@ -142,13 +142,33 @@ def model_of_first(lines: Lines, adapters: Collection[str] = ()) -> tuple[str, L
     `adapters`: names that are no model's.
     """
     first, lines = _begun(lines)
+    return _model_of(first, adapters), lines
+
+
+def look(reading: Reading, model: str | None, adapters: Collection[str] = ()) -> None:
+    """Read the first line, to find what is wrong with a file or with its columns.
+
+    Raises InputError, and UsageError where neither `model` nor that line names a model.
+    """
+    first = next(reading.lines, None)
+    if model is None and not isinstance(first, BadLine):
+        _model_of(first, adapters)
+
+
+def begun(reading: Reading, lines: Lines) -> Lines:
+    """`lines`, of which `reading` is the first reading."""
+    readings = [reading]
+    return Lines(lambda: readings.pop() if readings else lines.read(), lines.repeatable)
+
+
+def _model_of(first: Line | BadLine | None, adapters: Collection[str]) -> str:
     if isinstance(first, BadLine):
         raise UsageError(
             f"{first.message}; with --model, or PROMPTMILL_MODEL, you are told of all bad lines"
         )
     if first is None or first.model is None or first.model in adapters:
         raise UsageError("which model? give --model, or set PROMPTMILL_MODEL")
-    return first.model, lines
+    return first.model
 
 
 def _begun(lines: Lines) -> tuple[Line | BadLine | None, Lines]:
@@ -156,5 +176,4 @@ def _begun(lines: Lines) -> tuple[Line | BadLine | None, Lines]:
     reading = lines.read()
     first = next(reading.lines, None)
     rest = () if first is None else (first,)
-    begun = [replace(reading, lines=chain(rest, reading.lines))]
-    return first, Lines(lambda: begun.pop() if begun else lines.read(), lines.repeatable)
+    return first, begun(replace(reading, lines=chain(rest, reading.lines)), lines)

@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 from db.errors import EngineError, PromptmillError, UsageError
 from db.ids import new_mark, worker_name
 from db.records import Batch
-from db.wording import how_it_ended
+from db.wording import how_it_ended, joined
 
 #: Bytes of its log's end that may hold the reason of its death.
 _TAIL = 4096
-_MARK = "promptmill worker: "
+_MARK, _INDENT = "promptmill worker: ", "  "
 #: What its log says while it loads its model, and once it has: a time, a level, text and action.
 _LOADING = re.compile(r"\S+ \S+ INFO (?P<text>.*) action=(?P<action>loading|ready)\b")
 #: Logs are called so, and the time; the newest of them are kept.
@@ -111,9 +112,9 @@ class LocalWorker:
             self._process.terminate()
 
     def _death(self, code: int) -> PromptmillError:
-        reason = _last_word(self.log) or f"it {how_it_ended(code)}"
-        message = f"the worker could not go on: {reason} (its log: {self.log})"
-        return UsageError(message) if code == UsageError.exit_code else EngineError(message)
+        reason, *others = _last_words(self.log) or [f"it {how_it_ended(code)}"]
+        faults = [f"the worker could not go on: {reason} (its log: {self.log})", *others]
+        return UsageError(*faults) if code == UsageError.exit_code else EngineError(joined(faults))
 
 
 class KeptWorker:
@@ -169,10 +170,15 @@ class KeptWorker:
         self._worker.hurry()
 
 
-def _last_word(log: Path) -> str | None:
-    """The last line that the worker said itself."""
-    said = [line.removeprefix(_MARK) for line in _last_lines(log) if line.startswith(_MARK)]
-    return said[-1] if said else None
+def _last_words(log: Path) -> list[str]:
+    """The last line that the worker said itself, and the indented ones that belong to it."""
+    lines = _last_lines(log)
+    marked = [number for number, line in enumerate(lines) if line.startswith(_MARK)]
+    if not marked:
+        return []
+    first, *rest = lines[marked[-1] :]
+    others = takewhile(lambda line: line.startswith(_INDENT), rest)
+    return [first.removeprefix(_MARK), *(line.removeprefix(_INDENT) for line in others)]
 
 
 def _last_lines(log: Path) -> list[str]:

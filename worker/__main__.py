@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 from db.database import Database
 from db.errors import PromptmillError
+from db.faults import Faults
 from db.migrate import ready
 from db.patience import patiently
 from db.settings import Settings, settings
 from db.throughput import for_throughput
+from db.wording import listed
 from worker.parent import leave_with_parent
+from worker.stderr import say
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -38,7 +41,12 @@ def main() -> int:
     )
     parser.add_argument("--mark", help="the end of this worker's name, for whoever keeps it")
     parser.add_argument("--after", metavar="NAME", help="a worker that died: requeue its chunks")
+    parser.add_argument(
+        "--check", action="store_true", help="print what is wrong with the settings, and end"
+    )
     arguments = parser.parse_args()
+    if arguments.check:
+        return _check()
     if arguments.leave_with_parent:
         leave_with_parent()
     try:
@@ -49,10 +57,28 @@ def main() -> int:
             return supervise(config, arguments.gpus)
         return run(config, arguments.mark, after=arguments.after)
     except PromptmillError as error:
-        sys.stderr.write(f"promptmill worker: {error.message}\n")
+        say(*listed(error.faults))
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _check() -> int:
+    """Print each fault of the settings and of the engine's options in a line; the exit code."""
+    from worker.engine.registry import check, create
+    from worker.loading import engine_config
+
+    try:
+        config = settings()
+        engine = engine_config(config, config.model or "")
+        faults = Faults()
+        if faults.passes(check, config.engine, engine):
+            faults.of(create, config.engine, engine)
+        faults.raise_all()
+    except PromptmillError as error:
+        sys.stdout.write("".join(f"{fault}\n" for fault in error.faults))
+        return error.exit_code
+    return 0
 
 
 def run(config: Settings, mark: str | None = None, *, after: str | None = None) -> int:

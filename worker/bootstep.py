@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,8 @@ from db.embedded import embedded_broker
 from db.errors import BrokerUnavailable, PromptmillError
 from db.ids import worker_name
 from db.settings import Settings
+from db.wording import listed
+from worker.stderr import say
 
 if TYPE_CHECKING:
     from worker.mill import Mill
@@ -52,7 +53,7 @@ class MillStep(bootsteps.StartStopStep):
         from worker.process import WorkerProcess
 
         if parent.pool_cls.__module__ != "celery.concurrency.thread":
-            _give_up("the worker needs Celery's threads pool: start it with --pool threads", 2)
+            _give_up(2, "the worker needs Celery's threads pool: start it with --pool threads")
         self._process = WorkerProcess(
             self._settings,
             name=worker_name(os.getpid(), self._app.promptmill_mark),
@@ -65,11 +66,11 @@ class MillStep(bootsteps.StartStopStep):
             self._process.start()
             self._look_for_broker()
         except PromptmillError as error:
-            _give_up(error.message, error.exit_code)
+            _give_up(error.exit_code, *listed(error.faults))
         except Exception as error:
             logger.exception("can't start", extra={"action": "surprise"})
             what = " ".join(f"{type(error).__name__}: {error}".split())
-            _give_up(f"unexpected {what}: please report it, with the lines above", 1)
+            _give_up(1, f"unexpected {what}: please report it, with the lines above")
         self._app.promptmill_mill = self._process.mill
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -101,11 +102,11 @@ class MillStep(bootsteps.StartStopStep):
         """Only flags are set here: a signal handler may interrupt a lock's holder."""
         self._signals += 1
         if self._signals == 1:
-            _say(f"stopping: finishing for up to {self._settings.grace:g} s; again to stop now")
+            say(f"stopping: finishing for up to {self._settings.grace:g} s; again to stop now")
             signals.worker_shutting_down.send(sender=self._app, sig=number, how="Warm", exitcode=0)
             state.should_stop = 0
         elif self._signals == 2:
-            _say("stopping now: unfinished chunks go back to the queue")
+            say("stopping now: unfinished chunks go back to the queue")
         mill: Mill | None = self._process.mill if self._process else None
         if mill is not None:
             mill.interrupt(now=self._signals > 1)
@@ -124,10 +125,6 @@ def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
     configure(logging.getLevelName(loglevel) if loglevel else "INFO")
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"promptmill worker: {text}\n")
-
-
-def _give_up(reason: str, code: int) -> None:
-    _say(reason)
+def _give_up(code: int, *reason: str) -> None:
+    say(*reason)
     raise SystemExit(code)

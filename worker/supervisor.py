@@ -23,6 +23,7 @@ from db.ids import new_mark, worker_name
 from db.settings import Settings, variable
 from db.wording import count_of, how_it_ended
 from worker.engine.options import tensor_parallel
+from worker.stderr import say
 
 #: Exit codes of a worker that could not start, however long it tried: the next one could not
 #: either. Once it is ready it exits with neither (`worker.__main__`).
@@ -101,7 +102,7 @@ class Supervisor:
                 _restart(child)
         elif _could_not_start(child):
             if len(self._children) > 1:
-                _say(f"the worker on {child.device.name} could not start: stopping all")
+                say(f"the worker on {child.device.name} could not start: stopping all")
             self._stopping = True
             self._exit_code = child.process.returncode or 1
             self._tell(signal.SIGTERM)
@@ -122,7 +123,7 @@ def supervise(config: Settings, gpus: str | None) -> int:
         return Supervisor([Device(config.device)]).run()
     devices = groups(_gpus(gpus), tensor_parallel(config.engine_options))
     names = "; ".join(device.name for device in devices)
-    _say(f"{count_of(len(devices), 'worker')} for {config.model}: {names}")
+    say(f"{count_of(len(devices), 'worker')} for {config.model}: {names}")
     return Supervisor(devices).run()
 
 
@@ -208,14 +209,10 @@ def _schedule(child: _Child) -> None:
     child.restart_at = time.monotonic() + pause
     where = "" if child.device.name == "auto" else f" on {child.device.name}"
     code = child.process.returncode
-    _say(f"worker {child.process.pid}{where} {how_it_ended(code)}: again in {pause:g} s")
+    say(f"worker {child.process.pid}{where} {how_it_ended(code)}: again in {pause:g} s")
 
 
 def _restart(child: _Child) -> None:
     fresh = _start(child.device, after=child.name)
     child.mark, child.process = fresh.mark, fresh.process
     child.restart_at = None
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"promptmill worker: {text}\n")

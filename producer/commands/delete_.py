@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from producer.commands.command import Command
 from producer.commands.options import batch_argument, json_option
 
 
-@click.command("delete")
+@click.command("delete", cls=Command)
 @batch_argument
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @json_option

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from producer.commands.command import Command
 from producer.commands.options import complete_batches, json_option
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _MARKS = {"ok": ("ok", "green"), "warning": ("look", "yellow"), "error": ("bad", "red")}
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @click.option("-m", "--model", help="Check this model's files too. Default: PROMPTMILL_MODEL.")
 @click.option("--audit", "audited", is_flag=True, help="Check every row of the database instead.")
 @click.option(

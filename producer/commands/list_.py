@@ -9,10 +9,11 @@ import click
 
 from db.records import Batch
 from db.states import BatchState
+from producer.commands.command import Command
 from producer.commands.options import Duration, json_option
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True)
 @click.option(
     "--state",

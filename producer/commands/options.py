@@ -8,6 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 import click
 
+from db.errors import ParameterError
+from db.faults import Faults
+
 #: Characters of a batch's name.
 MAX_NAME = 200
 
@@ -163,33 +166,24 @@ _SUBMIT_OPTIONS = (
 )
 
 
-def parameters(assignments: tuple[str, ...], schema: str | None = None) -> dict[str, Any]:
+def parameters(assignments: tuple[str, ...], schema: str | None, faults: Faults) -> dict[str, Any]:
     """`--param` options and `--schema` as a mapping.
 
-    Raises ParameterError with all that is malformed or given twice, and for a schema that is no
-    JSON.
+    Adds to the faults what is malformed or given twice, and a schema that is no JSON.
     """
-    from db.errors import ParameterError
     from db.sampling import parse_assignment
 
     given: dict[str, Any] = {}
-    faults: list[str] = []
-    if schema is not None:
-        try:
-            given["response_format"] = schema_format(schema)
-        except ParameterError as error:
-            faults.append(error.message)
+    if schema is not None and (response_format := faults.of(schema_format, schema)) is not None:
+        given["response_format"] = response_format
     for assignment in assignments:
-        try:
-            name, value = parse_assignment(assignment)
-        except ParameterError as error:
-            faults.append(error.message)
+        parsed = faults.of(parse_assignment, assignment)
+        if parsed is None:
             continue
+        name, value = parsed
         if name in given:
-            faults.append(f"parameter '{name}' is given twice")
+            faults.add(ParameterError(f"parameter '{name}' is given twice: keep one"))
         given[name] = value
-    if faults:
-        raise ParameterError(*faults)
     return given
 
 
@@ -197,7 +191,6 @@ def schema_format(path: str) -> dict[str, Any]:
     """The `response_format` of a file with a JSON Schema. Raises ParameterError."""
     from pathlib import Path
 
-    from db.errors import ParameterError
     from db.exact_json import BrokenJson, loads
 
     try:

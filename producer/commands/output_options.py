@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
 
+from db.faults import Faults
 from producer.commands.options import Pair
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,6 +20,16 @@ def output_options(function: F) -> F:
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
+
+
+def new_names(pairs: Iterable[tuple[str, str]], faults: Faults) -> dict[str, str]:
+    """The values of `--output-column` as a mapping; a column that is given twice is a fault."""
+    names: dict[str, str] = {}
+    for old, new in pairs:
+        if old in names:
+            faults.add(f"--output-column {old} is given twice: keep one")
+        names[old] = new
+    return names
 
 
 _OPTIONS = (

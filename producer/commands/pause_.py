@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from producer.commands.command import Command
 from producer.commands.options import batch_argument, json_option
 
 
-@click.command("pause")
+@click.command("pause", cls=Command)
 @batch_argument
 @json_option
 def command(batch: str, as_json: bool) -> None:

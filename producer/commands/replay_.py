@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from producer.commands.command import Command
 from producer.commands.options import Pair, json_option
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _BEFORE, _SHOWN = 20, 60
 
 
-@click.command("replay")
+@click.command("replay", cls=Command)
 @click.argument("job")
 @click.option("--device", metavar="auto|cpu|cuda:N", help="Default: as it was, if it is there.")
 @click.option(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from db.wording import count_of
+from producer.commands.command import CheckingCommand, bad_options, option_faults
 from producer.commands.options import FILE, batch_argument, json_option
-from producer.commands.output_options import output_options
+from producer.commands.output_options import new_names, output_options
 
 if TYPE_CHECKING:
     from db.queries.results import Only
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from producer.exporting import ExportOptions
 
 
-@click.command("results")
+@click.command("results", cls=CheckingCommand)
 @batch_argument
 @click.option("-o", "--output", metavar="FILE", type=FILE, help="Write here, whole or not at all.")
 @click.option(
@@ -75,21 +76,30 @@ def command(
     from producer.client import Client
     from producer.display import emit_json, note
     from producer.export.layout import RecordOptions
-    from producer.exporting import ExportOptions, export
+    from producer.exporting import ExportOptions, check_export, export
 
-    only = _only(succeeded=succeeded, failed=failed, truncated=truncated)
+    faults = option_faults()
+    only = faults.of(_only, succeeded=succeeded, failed=failed, truncated=truncated)
     records = RecordOptions(
         provenance=provenance,
         with_prompt=with_prompt,
-        input_columns=_input_columns(columns, no_input_columns=no_input_columns),
-        names=dict(output_columns),
+        input_columns=faults.of(_input_columns, columns, no_input_columns=no_input_columns),
+        names=new_names(output_columns, faults),
         expand=expand,
     )
     options = ExportOptions(records, only=only, as_finished=as_finished, raw=raw)
     with Client() as client:
-        found = client.batch(batch)
+        seen = faults.of(client.batch, batch)
+        if "rows_per_file" not in bad_options():
+            faults.of(
+                check_export, seen, output, format, options,
+                rows_per_file=rows_per_file, format_known="format" not in bad_options(),
+            )  # fmt: skip
+        found = faults.checked(seen)
         if rows_per_file is not None:
-            _export_shards(client, found, output, format, rows_per_file, options, as_json=as_json)
+            _export_shards(
+                client, found, str(output), format, rows_per_file, options, as_json=as_json
+            )
             return
         written = export(client, found, output=output, given_format=format, options=options)
     if output is not None and as_json:
@@ -104,21 +114,16 @@ def command(
 def _export_shards(
     client: Client,
     batch: Batch,
-    output: str | None,
+    output: str,
     given_format: str | None,
     rows_per_file: int,
     options: ExportOptions,
     *,
     as_json: bool,
 ) -> None:
-    from db.errors import UsageError
     from producer.display import emit_json, note
-    from producer.export import is_stdout
     from producer.exporting import export_shards
-    from producer.reading.remote import is_url
 
-    if output is None or is_stdout(output) or is_url(output):
-        raise UsageError("--rows-per-file writes into a folder of this machine: name it with -o")
     records, files = export_shards(
         client, batch, folder=output, given_format=given_format, rows_per_file=rows_per_file,
         options=options,

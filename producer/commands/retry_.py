@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from producer.commands.command import CheckingCommand, option_faults
 from producer.commands.options import batch_argument, json_option
 
 
-@click.command("retry")
+@click.command("retry", cls=CheckingCommand)
 @batch_argument
 @click.option("--job", type=click.IntRange(1), metavar="LINE", help="Only this job.")
 @json_option
@@ -27,8 +28,10 @@ def command(batch: str, job: int | None, as_json: bool) -> None:
     from producer.client import Client
     from producer.display import emit_json
 
+    faults = option_faults()
     with Client() as client:
-        reference = client.reference(batch, unique=True)
+        found = faults.of(client.reference, batch, unique=True)
+        reference = faults.checked(found)
         if job is not None and reference.line is not None:
             raise UsageError(f"'{batch}' is a job already: leave out --job {job}")
         uid, line = reference.uid, reference.line if job is None else job

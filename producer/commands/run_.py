@@ -10,18 +10,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from db.records import Batch, FailureGroup
+from producer.commands.command import CheckingCommand, bad_options, option_faults
 from producer.commands.options import FILE, MAX_NAME, json_option, submit_options
-from producer.commands.output_options import OUTPUT_OPTIONS, output_options
-from producer.commands.worker_options import WORKER_OPTIONS, worker_environment, worker_options
+from producer.commands.output_options import OUTPUT_OPTIONS, new_names, output_options
+from producer.commands.worker_options import (
+    WORKER_OPTIONS,
+    engine_faults,
+    engine_setting,
+    worker_environment,
+    worker_options,
+)
 
 if TYPE_CHECKING:
+    from db.faults import Faults
     from db.settings import Settings
     from producer.client import Client
     from producer.export.layout import RecordOptions
     from producer.exporting import ExportOptions
 
 
-@click.command("run")
+@click.command("run", cls=CheckingCommand)
 @submit_options
 @worker_options
 @click.option("-o", "--output", metavar="FILE", type=FILE, help="Write the results here.")
@@ -54,34 +62,41 @@ def command(
       promptmill run prompts.jsonl -m openai-community/gpt2 -o results.jsonl
       promptmill run reviews.csv -m M --template $'{text}\\nMood:' -o moods.csv
     """
-    from producer.client import Client
-    from producer.commands.submitting import submit_files
+    from producer.commands.submitting import opened_client, submit_files
     from producer.display import note
     from producer.exporting import ExportOptions, check_layout, check_output, export
     from producer.pipes import reader_may_leave
     from producer.running import generate
     from producer.servable import check_servable
 
+    faults = option_faults()
     raw = options.pop("raw")
     records = _record_options(
+        faults,
         templated=options["template"] is not None,
         **{name: options.pop(name) for name in OUTPUT_OPTIONS},
     )
-    check_output(
-        output, output_format, option="--output-format", mode=options["mode"], records=records
-    )
-    _check_asked(files, output, table=table, as_json=as_json)
+    faults.of(
+        check_output, output, output_format,
+        option="--output-format", mode=options["mode"], records=records,
+        format_known="output_format" not in bad_options(),
+    )  # fmt: skip
+    faults.of(_check_asked, files, output, output_format, table=table, as_json=as_json)
     given = {name: options.pop(name) for name in WORKER_OPTIONS}
-    environment = worker_environment(model=options["model"], **given)
-    adapters = _adapters(environment)
-    with Client() as client:
-        if (model := options["model"] or client.settings.model) is not None:
-            check_servable(model, given["engine"] or client.settings.engine)
+    with opened_client(faults, files, options) as client:
+        known = faults.of(worker_environment, model=options["model"], **given)
+        environment = known or engine_setting(given)
+        adapters = _adapters(environment)
+        model = options["model"] or client.settings.model
+        if "engine" not in bad_options():
+            faults.if_any(engine_faults, environment)
+            if model is not None:
+                faults.of(check_servable, model, given["engine"] or client.settings.engine)
         options["name"] = options["name"] or _name(files)
         options["variant"] = _variant(client, given, adapters)
         done = submit_files(
-            client, files, fresh=fresh, adapters=tuple(adapters), engine=given["engine"],
-            outdated=_outdated(client, given, adapters), **options,
+            client, files, faults=faults, fresh=fresh, adapters=tuple(adapters),
+            engine=given["engine"], outdated=_outdated(client, given, adapters), **options,
         )  # fmt: skip
         batch = done.batch
         for remark in done.notes:
@@ -188,13 +203,27 @@ def _tell_of_others(
             )
 
 
-def _check_asked(files: tuple[str, ...], output: str | None, *, table: bool, as_json: bool) -> None:
+def _check_asked(
+    files: tuple[str, ...],
+    output: str | None,
+    output_format: str | None,
+    *,
+    table: bool,
+    as_json: bool,
+) -> None:
     from db.errors import UsageError
 
+    faults = []
     if table and as_json:
-        raise UsageError("--table is for people and --json for programs: leave one out")
+        faults.append("--table is for people and --json for programs: leave one out")
+    if output is None and output_format is not None:
+        faults.append("--output-format is the format of a file: name the file with -o")
     if output is not None and os.path.realpath(output) in map(os.path.realpath, files):
-        raise UsageError(f"{output} is an input: the results would overwrite it; name another file")
+        faults.append(
+            f"{output} is an input: the results would overwrite it; name another file with -o"
+        )
+    if faults:
+        raise UsageError(*faults)
 
 
 def _tell_of_earlier(batch: Batch) -> None:
@@ -258,6 +287,7 @@ def _tell_end(
 
 
 def _record_options(
+    faults: Faults,
     *,
     templated: bool,
     provenance: bool,
@@ -272,7 +302,7 @@ def _record_options(
         provenance=provenance,
         with_prompt=not templated,
         input_columns=() if no_input_columns else None,
-        names=dict(output_columns),
+        names=new_names(output_columns, faults),
         expand=expand,
     )
 

@@ -8,10 +8,11 @@ import click
 
 from db.modes import Mode
 from db.records import Attempt, Batch, Job, Pace
+from producer.commands.command import Command
 from producer.commands.options import complete_batches, json_option
 
 
-@click.command("status")
+@click.command("status", cls=Command)
 @click.argument("id", shell_complete=complete_batches)
 @json_option
 def command(id: str, as_json: bool) -> None:  # noqa: A002 - click names it after the argument

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producer.commands.command import CheckingCommand, option_faults
 from producer.commands.options import json_option, submit_options
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from producer.client import Client
 
 
-@click.command("submit")
+@click.command("submit", cls=CheckingCommand)
 @submit_options
 @click.option(
     "--adapter",
@@ -48,13 +49,14 @@ def command(
       BATCH=$(zcat huge.txt.gz | promptmill submit - --model M)
       promptmill submit texts.txt --model M --mode embed -p pooling=last
     """
-    from producer.client import Client
-    from producer.commands.submitting import submit_files
+    from producer.commands.submitting import opened_client, submit_files
     from producer.display import note
 
-    _check_adapters(adapters)
-    with Client() as client:
-        done = submit_files(client, files, adapters=adapters, **options)
+    faults = option_faults()
+    faults.of(_check_adapters, adapters)
+    with opened_client(faults, files, options) as client:
+        named = tuple(adapter for adapter in adapters if "=" not in adapter)
+        done = submit_files(client, files, faults=faults, adapters=named, **options)
         batch = done.batch
         for remark in done.notes:
             note(remark)
@@ -78,13 +80,15 @@ def command(
 def _check_adapters(adapters: tuple[str, ...]) -> None:
     from db.errors import UsageError
 
-    for adapter in adapters:
-        name, separator, _ = adapter.partition("=")
-        if separator:
-            raise UsageError(
-                f"--adapter {adapter}: give the name alone, --adapter {name}: where it lies, only "
-                "the workers need to know"
+    named = [adapter for adapter in adapters if "=" in adapter]
+    if named:
+        raise UsageError(
+            *(
+                f"--adapter {adapter}: give the name alone, --adapter {adapter.partition('=')[0]}: "
+                "only the workers need to know where the adapter is"
+                for adapter in named
             )
+        )
 
 
 def _tell(client: Client, batch: Batch, *, created: bool, waited: bool, as_json: bool) -> None:

@@ -7,10 +7,11 @@ import sys
 import click
 
 from db.records import Batch
+from producer.commands.command import Command
 from producer.commands.options import batch_argument, json_option
 
 
-@click.command("watch")
+@click.command("watch", cls=Command)
 @batch_argument
 @click.option("--interval", type=click.FloatRange(0.1), default=0.5, show_default=True, help="s")
 @json_option

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import click
 
+from db.faults import Faults
 from producer.commands.options import Pair
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,20 +62,68 @@ def worker_options(function: F) -> F:
 
 
 def worker_environment(**options: object) -> dict[str, str]:
-    """The options that were given, as settings. Raises SettingsError for a bad value."""
+    """The options that were given, as settings. Raises UsageError with every bad value."""
     from db.settings import settings, variable
     from producer.adapters import with_places
     from producer.model_files import canonical_model
 
-    adapters = with_places(
-        settings().adapters, cast(tuple[tuple[str, str], ...], options.pop("adapters", ()))
-    )
+    faults = Faults()
+    places = cast(tuple[tuple[str, str], ...], options.pop("adapters", ()))
+    adapters = faults.of(with_places, settings().adapters, places)
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
-    model = given.get("model") or settings().model
-    if model is not None:
-        given["model"] = canonical_model(str(model))
-    settings().with_(**given, adapters=adapters)
+    model = given.pop("model", None) or settings().model
+    canonical = None if model is None else faults.of(canonical_model, str(model))
+    faults.of(_check_values, {**given, "model": canonical, "adapters": adapters})
+    faults.raise_all()
+    if canonical is not None:
+        given["model"] = canonical
     environment = {variable(name): str(value) for name, value in given.items()}
     return {**environment, variable("adapters"): json.dumps(adapters)} if adapters else environment
+
+
+def _check_values(values: Mapping[str, object]) -> None:
+    """Raises SettingsError, with the names of options for those of settings."""
+    from db.errors import SettingsError
+    from db.settings import settings, variable
+
+    try:
+        settings().with_(**values)
+    except SettingsError as error:
+        options = {variable(name): f"--{name.replace('_', '-')}" for name in values}
+        options[variable("adapters")] = "--adapter"
+        named = (fault.partition(": ") for fault in error.faults)
+        raise SettingsError(
+            *(f"{options.get(name, name)}{colon}{reason}" for name, colon, reason in named)
+        ) from None
+
+
+def engine_setting(options: Mapping[str, object]) -> dict[str, str]:
+    """The option `--engine` as a setting, where other options are bad."""
+    from db.settings import variable
+
+    engine = options.get("engine")
+    return {} if engine is None else {variable("engine"): str(engine)}
+
+
+def engine_faults(environment: Mapping[str, str]) -> None:
+    """Raise SettingsError with what a worker under these settings says of its engine's options.
+
+    It is asked in a process of its own, which takes seconds for some engines.
+    """
+    from db.errors import SettingsError
+    from db.settings import variable
+
+    merged = {**os.environ, **environment}
+    if not merged.get(variable("engine_options")):
+        return
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "worker", "--check"],
+        env=merged,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == SettingsError.exit_code and (faults := done.stdout.splitlines()):
+        raise SettingsError(*faults)

@@ -8,10 +8,11 @@ import sys
 import click
 
 from db.records import Worker
+from producer.commands.command import Command
 from producer.commands.options import json_option
 
 
-@click.command("workers")
+@click.command("workers", cls=Command)
 @click.option("--here", is_flag=True, help="Only this host's; exit 1 if there is none.")
 @json_option
 def command(here: bool, as_json: bool) -> None:

@@ -124,12 +124,13 @@ def layout_of(
 
 
 def check_names(options: RecordOptions, *, documents: bool) -> None:
-    """Raise UsageError for `names` of columns that do not exist, and for new ones that clash.
+    """Raise UsageError with every one of `names` that does not exist, or clashes when renamed.
 
     A column that is only written where there is something in it may be named all the same.
     """
     kept = {column.name for column in RECORD_COLUMNS} - options.names.keys()
     new_names = list(options.names.values())
+    faults = []
     for name, new in options.names.items():
         reason = None
         if not new.strip():
@@ -144,7 +145,9 @@ def check_names(options: RecordOptions, *, documents: bool) -> None:
         elif new in kept or new_names.count(new) > 1:
             reason = f"another column has the name '{new}': choose another one"
         if reason is not None:
-            raise UsageError(f"--output-column {name}={new}: {reason}")
+            faults.append(f"--output-column {name}={new}: {reason}")
+    if faults:
+        raise UsageError(*faults)
 
 
 def _input_sources(columns: Sequence[InputColumn], options: RecordOptions) -> list[InputSource]:
@@ -152,8 +155,13 @@ def _input_sources(columns: Sequence[InputColumn], options: RecordOptions) -> li
     if options.input_columns is None:
         return sources
     by_name = {source.column.name: source for source in sources}
-    for name in options.input_columns:
-        if name not in by_name:
-            there = f"it has {', '.join(by_name)}" if by_name else "it has none"
-            raise UsageError(f"{shown(name)} is no column of the batch's input: {there}")
+    there = f"it has {', '.join(by_name)}" if by_name else "it has none"
+    missing = [name for name in options.input_columns if name not in by_name]
+    if missing:
+        raise UsageError(
+            *(
+                f"--columns: {shown(name)} is no column of the batch's input: {there}"
+                for name in missing
+            )
+        )
     return [by_name[name] for name in dict.fromkeys(options.input_columns)]

@@ -13,7 +13,15 @@ from typing import Any
 
 from producer.reading.content import Call, Reasoning, Text, ToolResult, parts_of, stored
 from producer.reading.keys import nearest
-from producer.reading.texts import Faults, Refusal, check_size, check_text, json_text, kind, shown
+from producer.reading.texts import (
+    LineFaults,
+    Refusal,
+    check_size,
+    check_text,
+    json_text,
+    kind,
+    shown,
+)
 from producer.reading.tools import check_calls
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -51,7 +59,7 @@ def check_messages(messages: object, limit: int) -> list[dict[str, Any]]:
         raise Refusal("'messages' is empty: give at least one message")
     checked: list[dict[str, Any]] = []
     size = 0
-    faults = Faults()
+    faults = LineFaults()
     for position, message in enumerate(messages):
         plain, bytes_ = faults.of(_sized, message, where=f"messages[{position}]") or ([], 0)
         checked += plain

@@ -16,6 +16,13 @@ from producer.reading.template import no_such_column
 from producer.reading.texts import shown
 
 
+def check_columns(template: RowPrompt, columns: Sequence[str], name: str) -> None:
+    """Raises InputError with every column that the template names and the file `name` lacks."""
+    missing = [column for column in template.columns if column not in columns]
+    if missing:
+        raise InputError(*(f"{name}: {no_such_column(column, columns)}" for column in missing))
+
+
 @dataclass(frozen=True, slots=True)
 class TableRules:
     """What decides that, for every table of a batch."""
@@ -29,7 +36,12 @@ class TableRules:
         """The columns of the table `name`. Raises InputError where they make no requests."""
         twice = [column for column, count in Counter(columns).items() if count > 1]
         if twice:
-            raise InputError(f"{name}: the column {shown(twice[0])} is there twice: rename one")
+            raise InputError(
+                *(
+                    f"{name}: the column {shown(column)} is there twice: rename one"
+                    for column in twice
+                )
+            )
         if self.template is not None:
             return self._of_template(self.template, columns, name)
         data = [column for column in columns if is_data(column, self.names, self.declared)]
@@ -38,9 +50,7 @@ class TableRules:
         return TableColumns(tuple(request), tuple(data))
 
     def _of_template(self, template: RowPrompt, columns: Sequence[str], name: str) -> TableColumns:
-        for column in template.columns:
-            if column not in columns:
-                raise InputError(f"{name}: {no_such_column(column, columns)}")
+        check_columns(template, columns, name)
         own = set() if ID in self.declared else {ID}
         return TableColumns(
             tuple(column for column in columns if column in {*template.columns, *own}),
@@ -54,6 +64,7 @@ class TableRules:
             if len(columns) == 1 and (";" in columns[0] or "\t" in columns[0]):
                 how = "or separate the columns by commas (or name the file .tsv for tabs)"
             raise InputError(f"{name}: no column 'prompt' among {there}: rename one, {how}")
+        faults = []
         for column in request:
             # Of another system's parameter, each row's value decides.
             if column not in self.names.known and not is_known_elsewhere(column):
@@ -61,7 +72,9 @@ class TableRules:
                     f"the column {shown(column)} is no part of a request"
                     f"{elsewhere(column, self.names)}: {nearest(column, self.names.known)}"
                 )
-                raise InputError(f"{name}: {or_data(reason, column)}")
+                faults.append(f"{name}: {or_data(reason, column)}")
+        if faults:
+            raise InputError(*faults)
 
 
 @dataclass(frozen=True, slots=True)

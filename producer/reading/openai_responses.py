@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from db.foreign_names import is_neutral
-from producer.reading.texts import Faults, Refusal, kind, shown
+from producer.reading.texts import LineFaults, Refusal, kind, shown
 
 #: The same in a chat.
 _SAME = ("model", "temperature", "top_p", "parallel_tool_calls", "stream", "service_tier")
@@ -33,7 +33,7 @@ _MESSAGE = ("type", "role", "content", "id", "status")
 
 def chat_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a chat that asks for the same. Raises Refusal."""
-    faults = Faults()
+    faults = LineFaults()
     given = {key: value for key, value in body.items() if value is not None}
     for key, value in given.items():
         if key not in (*_SAME, *_CHANGED) and not _changes_nothing(key, value):
@@ -68,7 +68,7 @@ def _messages(instructions: object, given: object) -> list[dict[str, Any]]:
         raise Refusal(f"'input' is {kind(given)}: it must be text, or a list of messages")
     if not given:
         raise Refusal("'input' is empty: give at least one message")
-    faults = Faults()
+    faults = LineFaults()
     for position, item in enumerate(given):
         messages.append(faults.of(_message, item, where=f"input[{position}]") or {})
     faults.raise_all()
@@ -109,7 +109,7 @@ def _tools(tools: object) -> list[dict[str, Any]]:
     """Functions, which stand under a key of their own in a chat."""
     if not isinstance(tools, list | tuple):
         raise Refusal(f"'tools' is {kind(tools)}: it must be a list of functions")
-    faults = Faults()
+    faults = LineFaults()
     functions = [
         faults.of(_function, tool, where=f"tools[{position}]") or {}
         for position, tool in enumerate(tools)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack, get_args
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack, cast, get_args
 
 from db.errors import InputError, UsageError
+from db.faults import Faults
 from db.modes import Mode
 from producer.input_columns.header import Header
 from producer.reading import formats
-from producer.reading.columns import TableRules
+from producer.reading.columns import TableRules, check_columns
 from producer.reading.csv_table import csv_items
 from producer.reading.formats import Format
 from producer.reading.jsonl import jsonl_items
@@ -30,7 +31,7 @@ from producer.reading.streams import (
     peek,
     spool,
 )
-from producer.reading.template import TEXT_COLUMN, no_such_column
+from producer.reading.template import TEXT_COLUMN
 from producer.reading.texts import DEFAULT_MAX_PROMPT_BYTES, shown
 
 if TYPE_CHECKING:
@@ -93,13 +94,16 @@ def read(
     A source is a path, a glob, a URL or '-'. `format` overrides what the names say; `quoting` says
     what quotes mean in CSV (`csv`, unless given) and TSV (`none`); `header` gets the columns of all
     lines. Warns (InputWarning) where a file may mean something else than what is read. Raises
-    UsageError for a bad template or format and InputError for a source that isn't there, at once;
-    InputError while reading for a file that is empty, binary, cut off, or has not the template's
-    columns.
+    UsageError for a bad template or format and InputError for a source that isn't there, at once
+    and all together; InputError while reading for a file that is empty, binary, cut off, or has not
+    the template's columns.
     """
-    parser = _parser(options, header)
-    forced = None if format is None else formats.by_word(format)
-    return _read_all(find(sources), parser, _Way(forced, _quoting(quoting)))
+    faults = Faults()
+    found = faults.of(find, sources)
+    parser: _Parser | None = faults.of(_parser, options, header)
+    forced = None if format is None else faults.of(formats.by_word, format)
+    way = _Way(forced, None if quoting is None else faults.of(_quoting, quoting))
+    return _read_all(faults.checked(found), cast(_Parser, faults.checked(parser)), way)
 
 
 def parse(
@@ -120,19 +124,24 @@ def parse(
 def parse_all(
     items: Iterable[object], *, header: Header | None = None, **options: Unpack[ReadingOptions]
 ) -> Iterator[Line | BadLine]:
-    """As `parse`, for every item of a stream, numbered from 1."""
+    """As `parse`, for every item of a stream, numbered from 1; a bad template raises at once."""
     parser = _parser(options, header)
-    for number, item in enumerate(items, start=1):
-        yield parser.parse(item, "<items>", number, "item")
+    return (
+        parser.parse(item, "<items>", number, "item") for number, item in enumerate(items, start=1)
+    )
 
 
 def parse_table(
     table: Table, *, header: Header | None = None, **options: Unpack[ReadingOptions]
 ) -> Iterator[Line | BadLine]:
     """As `parse_all`, for the rows of a table. Raises InputError for columns that don't fit."""
+    parser = _parser(options, header)
+    return _rows(table, parser)
+
+
+def _rows(table: Table, parser: _Parser) -> Iterator[Line | BadLine]:
     from producer.reading.tables import NAME
 
-    parser = _parser(options, header)
     for number, row in table.items(parser.rules):
         yield parser.parse(row, NAME, number, "row")
 
@@ -155,12 +164,10 @@ def _parser(options: ReadingOptions, header: Header | None = None) -> _Parser:
     return DeferredParser(choice, of_mode, columns)
 
 
-def _quoting(word: str | None) -> Quoting | None:
+def _quoting(word: str) -> Quoting:
     for known in get_args(Quoting):
         if word == known:
             return known  # type: ignore[no-any-return] # one of Quoting's
-    if word is None:
-        return None
     raise UsageError(f"quoting {shown(word)} is unknown: use csv or none")
 
 
@@ -216,9 +223,8 @@ def _decode(
 
 
 def _check_text_template(template: RowPrompt | None, name: str) -> None:
-    for column in template.columns if template else ():
-        if column != TEXT_COLUMN:
-            raise InputError(f"{name}: {no_such_column(column, (TEXT_COLUMN,))}")
+    if template is not None:
+        check_columns(template, (TEXT_COLUMN,), name)
 
 
 def _parquet(

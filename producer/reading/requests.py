@@ -41,7 +41,7 @@ from producer.reading.splitting import Splitter
 from producer.reading.template import TEXT_COLUMN
 from producer.reading.texts import (
     MAX_CUSTOM_ID,
-    Faults,
+    LineFaults,
     Refusal,
     check_completion,
     check_custom_id,
@@ -133,7 +133,7 @@ class RequestParser:
         raise Refusal(f"this is {kind(item)}: a request is text or an object")
 
     def _mapping(self, item: Mapping[str, Any], source: str, number: int) -> Line:
-        faults = Faults()
+        faults = LineFaults()
         custom_id = faults.of(check_custom_id, item.get("custom_id"))
         if self.template is not None:
             request = faults.of(self._of_row, self.template, item)
@@ -165,7 +165,7 @@ class RequestParser:
         return {"prompt": check_prompt(text, self._max_prompt_bytes)}
 
     def _request(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        faults = Faults()
+        faults = LineFaults()
         params = faults.of(self._params, item) or {}
         request = faults.of(self._asked, item) or {}
         tools = item.get("tools")
@@ -204,7 +204,7 @@ class RequestParser:
 
     def _params(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """The line's own parameters, validated together with the batch's."""
-        faults = Faults()
+        faults = LineFaults()
         given = _given(item, self.names, faults)
         params = faults.of(self._known_or_validated, given)
         faults.raise_all()
@@ -256,7 +256,7 @@ def _lacks(needed: Sequence[str]) -> str:
     return f"has neither {either} nor {last}: give one of them"
 
 
-def _given(item: Mapping[str, Any], names: Names, faults: Faults) -> dict[str, Any]:
+def _given(item: Mapping[str, Any], names: Names, faults: LineFaults) -> dict[str, Any]:
     """The parameters of a line: its extra keys, and those of its `params` object.
 
     Without those whose names are wrong, which are among the faults.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from db.errors import UsageError
+from db.faults import Faults
 from producer.reading.chat import check_messages
 from producer.reading.template import Template
 from producer.reading.texts import check_prompt
@@ -22,23 +22,26 @@ class RowPrompt:
 
     @classmethod
     def parse(cls, template: str | None, system: str | None, chat: bool) -> RowPrompt | None:
-        """None without a template. Raises UsageError for a bad one, and for what does not fit."""
+        """None without a template. Raises UsageError for bad ones, and for what does not fit."""
+        faults = Faults()
         if template is None:
             if system is not None:
-                raise UsageError(
+                faults.add(
                     "--system is for chats that --template makes: give --template, or write the "
                     "system message into each line's 'messages'"
                 )
             if chat:
-                raise UsageError("--chat is for what --template makes: give --template, too")
+                faults.add("--chat is for what --template makes: give --template, too")
+            faults.raise_all()
             return None
         if system is not None and not chat:
-            raise UsageError(
+            faults.add(
                 "--system is for chats, and each row becomes a bare prompt: give --chat, or put "
                 "its text into --template"
             )
-        parsed = None if system is None else Template.parse(system, columns_needed=False)
-        return cls(Template.parse(template), parsed, chat)
+        row = faults.of(Template.parse, template)
+        rule = None if system is None else faults.of(Template.parse, system, columns_needed=False)
+        return cls(faults.checked(row), rule, chat)
 
     @property
     def columns(self) -> tuple[str, ...]:

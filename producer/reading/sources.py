@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from db.errors import InputError
+from db.faults import Faults
 from producer.reading import remote
 
 STDIN = "-"
@@ -35,15 +36,22 @@ class Source:
 def find(given: Sequence[str | os.PathLike[str]]) -> list[Source]:
     """The sources that the names stand for; a glob's in order of name.
 
-    Raises InputError for a file that isn't there, a directory, a glob that matches nothing and
-    a URL that nothing here can open.
+    Raises InputError with every file that isn't there, directory, glob that matches nothing and
+    URL that nothing here can open.
     """
     if isinstance(given, str):
         given = [given]
     names = [os.fspath(name) for name in given]
     if not names:
         raise InputError("no input: name a file, or - for standard input")
-    return [source for name in names for source in _find(name)]
+    faults = Faults()
+    sources = [source for name in names for source in faults.of(_sources, name) or ()]
+    faults.raise_all()
+    return sources
+
+
+def _sources(name: str) -> list[Source]:
+    return list(_find(name))
 
 
 def _find(name: str) -> Iterator[Source]:

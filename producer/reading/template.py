@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from db.errors import UsageError
-from producer.reading.texts import Refusal, check_text, kind, shown
+from producer.reading.texts import LineFaults, Refusal, check_text, kind, shown
 
 #: The only column of a row that is a bare text: a line of a .txt file, a JSON string.
 TEXT_COLUMN = "text"
@@ -38,10 +38,14 @@ class Template:
         """
         try:
             check_text(text, "the template")
-            parts = tuple(_part(*piece) for piece in string.Formatter().parse(text))
+            parts = _parts(text)
         except (ValueError, Refusal) as error:
+            reasons = error.faults if isinstance(error, Refusal) else (str(error),)
             raise UsageError(
-                f"template {shown(text)}: {error}: write columns as {{name}}, a brace as {{{{"
+                *(
+                    f"template {shown(text)}: {reason}: write columns as {{name}}, a brace as {{{{"
+                    for reason in reasons
+                )
             ) from None
         if columns_needed and all(column is None for _, column in parts):
             raise UsageError(
@@ -61,6 +65,14 @@ class Template:
             literal if column is None else literal + _cell(row, column)
             for literal, column in self.parts
         )
+
+
+def _parts(text: str) -> tuple[tuple[str, str | None], ...]:
+    """Raises ValueError for unpaired braces, and Refusal with every field that is no column."""
+    faults = LineFaults()
+    parts = [faults.of(_part, *piece) for piece in string.Formatter().parse(text)]
+    faults.raise_all()
+    return tuple(part for part in parts if part is not None)
 
 
 def _part(

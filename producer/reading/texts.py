@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, TypeVar
 
-from db.wording import joined
-
-T = TypeVar("T")
+from db.errors import UsageError
+from db.faults import Faults
 
 #: What a prompt may take, in bytes of UTF-8; the setting PROMPTMILL_MAX_PROMPT_BYTES changes it.
 DEFAULT_MAX_PROMPT_BYTES = 2 * 2**20
@@ -20,44 +18,19 @@ MAX_CUSTOM_ID = 256
 _SHOWN = 60
 
 
-class Refusal(Exception):
-    """One request is bad; each argument says what is wrong and what to do."""
+class Refusal(UsageError):
+    """One request is bad; each of its faults says what is wrong and what to do."""
 
     @property
     def reason(self) -> str:
-        return joined(self.args)
+        """All of it in one text."""
+        return self.message
 
 
-class Faults:
-    """What is wrong with one request, collected so that all of it is reported at once."""
+class LineFaults(Faults):
+    """What is wrong with one request."""
 
-    def __init__(self) -> None:
-        self._reasons: list[str] = []
-
-    def add(self, reason: str) -> None:
-        self._reasons.append(reason)
-
-    def passes(self, check: Callable[..., None], *arguments: Any) -> bool:
-        """Whether the check passes; the reasons of its Refusal are kept."""
-        before = len(self._reasons)
-        self.of(check, *arguments)
-        return len(self._reasons) == before
-
-    def of(self, check: Callable[..., T], *arguments: Any, where: str = "") -> T | None:
-        """What the check returns; None where it raises Refusal, whose reasons are collected.
-
-        `where` goes before each reason.
-        """
-        try:
-            return check(*arguments)
-        except Refusal as refusal:
-            self._reasons += [where + reason for reason in refusal.args]
-            return None
-
-    def raise_all(self) -> None:
-        """Raise one Refusal with every reason, if there is any."""
-        if self._reasons:
-            raise Refusal(*self._reasons)
+    caught = kind = Refusal
 
 
 def kind(value: object) -> str:

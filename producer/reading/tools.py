@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from producer.reading.texts import Faults, Refusal, check_size, check_text, json_text, kind, shown
+from producer.reading.texts import (
+    LineFaults,
+    Refusal,
+    check_size,
+    check_text,
+    json_text,
+    kind,
+    shown,
+)
 
 #: As OpenAI has it.
 _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -20,7 +28,7 @@ def check_tools(tools: object, limit: int) -> list[dict[str, Any]]:
     if not isinstance(tools, list | tuple) or not tools:
         what = "empty" if tools in ([], ()) else kind(tools)
         raise Refusal(f"'tools' is {what}: it must be a list of functions")
-    faults = Faults()
+    faults = LineFaults()
     for position, tool in enumerate(tools):
         faults.of(_function, tool, where=f"tools[{position}]")
     faults.raise_all()

@@ -9,7 +9,7 @@ Killed at any line of this, a producer leaves either a whole batch or one that n
 that recovery sweeps away.
 """
 
-from producer.submission.order import InvalidInput, Order, Submission
+from producer.submission.order import InvalidInput, Order, Submission, check_terms
 from producer.submission.submit import send_messages, submit
 
-__all__ = ["InvalidInput", "Order", "Submission", "send_messages", "submit"]
+__all__ = ["InvalidInput", "Order", "Submission", "check_terms", "send_messages", "submit"]

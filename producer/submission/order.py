@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from db.adapters import check_names
 from db.errors import ConflictError, InputError, UsageError
+from db.faults import Faults
 from db.modes import Mode
 from db.records import Batch
-from db.wording import count_of, joined
+from db.wording import count_of
 from producer.reading import BadLine
 
 #: Seconds: ten years.
@@ -48,14 +49,40 @@ class Order:
     expires: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises UsageError for what the database, or OpenAI's clients, would not take."""
-        if self.expires is not None and not 0 < self.expires <= _LONGEST:
-            raise UsageError("expires: give more than 0 seconds, and at most ten years")
-        check_names(self.adapters, self.model)
-        _check_length("name", self.name, 200)
-        _check_length("idempotency key", self.idempotency_key, 300)
-        if faults := metadata_faults(self.metadata):
-            raise UsageError(joined(faults))
+        """Raises UsageError as `check_terms` does."""
+        check_terms(
+            self.model,
+            name=self.name,
+            idempotency_key=self.idempotency_key,
+            metadata=self.metadata,
+            adapters=self.adapters,
+            expires=self.expires,
+        )
+
+
+def check_terms(
+    model: str | None,
+    *,
+    name: str | None = None,
+    idempotency_key: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    adapters: Iterable[str] = (),
+    expires: float | None = None,
+    **_others: object,
+) -> None:
+    """Raises UsageError with all that the database, or OpenAI's clients, would not take.
+
+    These are fields of an Order, before there is one; `model` of None is still to be read.
+    """
+    faults = Faults()
+    if expires is not None and not 0 < expires <= _LONGEST:
+        faults.add("expires: give more than 0 seconds, and at most ten years")
+    faults.of(check_names, adapters, model)
+    faults.of(_check_length, "name", name, 200)
+    faults.of(_check_length, "idempotency key", idempotency_key, 300)
+    for fault in metadata_faults(metadata or {}):
+        faults.add(fault)
+    faults.raise_all()
 
 
 def metadata_faults(metadata: Mapping[str, str]) -> list[str]:

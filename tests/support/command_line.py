@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import click
 
+from db.faults import Faults
 from producer.cli import main
+from producer.commands.command import BadOption, option_faults
 
 
 def parse(arguments: Sequence[str]) -> click.Context:
@@ -26,5 +28,14 @@ def parse(arguments: Sequence[str]) -> click.Context:
             context = click.Context(found, parent=context, info_name=name)
         else:
             context = found.make_context(name, rest, parent=context)
+            with context.scope(cleanup=False):
+                _raise_first(option_faults())
         command = found
     return context
+
+
+def _raise_first(faults: Faults) -> None:
+    """Raise what click said of the first bad option; the program goes on to look for more."""
+    for error in faults.errors:
+        if isinstance(error, BadOption):
+            raise error.original

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from worker.engine.adapters import unknown_adapter
 from worker.engine.echo_words import answer, measured
-from worker.engine.options import check_names, choice, number
+from worker.engine.options import OptionReader
 from worker.engine.parameters import refusal
 from worker.engine.protocol import (
     Cancelled,
@@ -75,18 +75,18 @@ class EchoEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         """Raises SettingsError for an unknown or bad option."""
-        options = config.options
-        check_names("echo", options, _OPTIONS)
+        options = OptionReader("echo", config.options, _OPTIONS)
         self._model = config.model
-        self._latency = number(options, "latency", default=0.0, at_least=0.0)
+        self._latency = options.number("latency", default=0.0, at_least=0.0)
         default = config.max_concurrency or 64
-        self._capacity = int(number(options, "capacity", default=default, at_least=1))
+        self._capacity = int(options.finite("capacity", default=default, at_least=1))
         #: Any folder will do: it is not looked at.
         self._adapters = {
             name: hashlib.sha256(place.encode()).hexdigest()
             for name, place in config.adapters.items()
         }
-        self._faults = choice(options, "faults", ("on", "off"), "off") == "on"
+        self._faults = options.choice("faults", ("on", "off"), "off") == "on"
+        options.finish()
         self._changed = Condition()
         self._jobs: dict[str, _Job] = {}
         self._waiting: deque[_Job] = deque()

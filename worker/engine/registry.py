@@ -9,6 +9,7 @@ from typing import cast
 
 from db.errors import SettingsError
 from db.extras import install_command
+from db.faults import Faults
 from worker.engine.parameters import adapter_engines
 from worker.engine.protocol import Engine, EngineConfig
 
@@ -63,10 +64,12 @@ def check(name: str, config: EngineConfig) -> None:
     """Raise SettingsError for an unknown name, for adapters that the engine can't load, and for a
     library that is not installed; nothing is imported for it.
     """
-    _check_name(name, config)
+    faults = Faults()
+    faults.of(_check_name, name, config)
     library = _LIBRARIES.get(name)
     if library is not None and find_spec(library) is None:
-        raise _not_installed(name, library)
+        faults.add(_not_installed(name, library))
+    faults.raise_all()
 
 
 def _check_name(name: str, config: EngineConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from db.errors import UsageError
+from db.faults import Faults
 from producer.client import Client
 from producer.commands.options import complete_batches
 from producer.commands.submitting import checked_options, literal_escape
@@ -28,20 +28,27 @@ def test_template_without_such_an_escape_has_no_remark(template: str | None) -> 
     assert literal_escape(template) is None
 
 
-def test_faults_of_parameters_and_metadata_are_reported_at_once() -> None:
-    with pytest.raises(UsageError) as failure:
-        checked_options(
-            ("n", "n=1", "n=2"), None, (("team", "a"), ("team", "b"), ("key", "x" * 513))
-        )
-    message = failure.value.message
-    assert "parameter 'n' is given twice" in message
-    assert "--metadata team is given twice" in message
-    assert "--metadata 'key': a key has 1 to 64 characters, a value up to 512" in message
-    assert message.count("; also: ") == 3
+def test_faults_of_parameters_and_metadata_are_collected_beside_the_good_ones() -> None:
+    faults = Faults()
+    given, labels = checked_options(
+        ("n", "n=1", "n=2", "seed=7"),
+        None,
+        (("team", "a"), ("team", "b"), ("key", "x" * 513)),
+        faults,
+    )
+    assert faults.faults == (
+        "'n' is not key=value, as in temperature=0.7",
+        "parameter 'n' is given twice: keep one",
+        "--metadata team is given twice: keep one",
+        "--metadata 'key': a key has 1 to 64 characters, a value up to 512",
+    )
+    assert (given, labels) == ({"n": 2, "seed": 7}, {})
 
 
 def test_good_options_pass_unchanged() -> None:
-    assert checked_options(("n=2",), None, (("team", "a"),)) == ({"n": 2}, {"team": "a"})
+    faults = Faults()
+    assert checked_options(("n=2",), None, (("team", "a"),), faults) == ({"n": 2}, {"team": "a"})
+    assert faults.faults == ()
 
 
 def test_option_engine_offers_every_engine() -> None:

@@ -8,7 +8,7 @@ from worker.engine.kerashub import framework
 from worker.engine.kerashub.backend import KerasBackend
 from worker.engine.kerashub.compiled import Passes
 from worker.engine.kerashub.loading import load
-from worker.engine.options import check_names, choice
+from worker.engine.options import OptionReader
 from worker.engine.parameters import refusal
 from worker.engine.protocol import EngineConfig, EngineInfo, OnDone, Request
 from worker.engine.shared.admission import Admission
@@ -35,9 +35,10 @@ class KerasEngine(AnsweringEngine):
         installed: importing it takes seconds and fixes the framework, so that waits for `start`.
         """
         super().__init__(config)
-        check_names("keras", config.options, OPTIONS)
-        option = choice(config.options, "backend", OPTIONS["backend"], "auto")
-        self._insist = choice(config.options, "models", OPTIONS["models"], "compared") == "any"
+        options = OptionReader("keras", config.options, OPTIONS)
+        option = options.choice("backend", OPTIONS["backend"], "auto")
+        self._insist = options.choice("models", OPTIONS["models"], "compared") == "any"
+        options.finish()
         self._framework = framework.wanted(option)
         if find_spec("keras_hub") is None:
             raise ModuleNotFoundError("No module named 'keras_hub'", name="keras_hub")

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from db.errors import ModelLoadError, SettingsError
-from worker.engine.options import check_names, choice, number
+from worker.engine.options import OptionReader
 from worker.engine.protocol import EngineConfig
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -78,24 +78,25 @@ class EndpointSettings:
 
 
 def read(config: EngineConfig) -> EndpointSettings:
-    """Raises SettingsError for an option that is unknown or has a bad value."""
-    options = config.options
-    check_names("openai", options, OPTIONS)
-    base_url = _base_url(options.get("base_url", OPENAI_URL))
-    extensions = choice(options, "extensions", ("auto", *Dialect), "auto")
-    known = _HOSTS.get(urlsplit(base_url).hostname or "", Dialect.NONE)
-    file = options.get("api_key_file")
-    return EndpointSettings(
-        base_url=base_url,
-        api=choice(options, "api", APIS, "auto"),
+    """Raises SettingsError with every option that is unknown or has a bad value."""
+    options = OptionReader("openai", config.options, OPTIONS)
+    base_url = options.faults.of(_base_url, config.options.get("base_url", OPENAI_URL))
+    extensions = options.choice("extensions", ("auto", *Dialect), "auto")
+    known = _HOSTS.get(urlsplit(base_url or "").hostname or "", Dialect.NONE)
+    file = config.options.get("api_key_file")
+    read = EndpointSettings(
+        base_url=base_url or "",
+        api=options.choice("api", APIS, "auto"),
         dialect=known if extensions == "auto" else Dialect(extensions),
         api_key_file=Path(file).expanduser() if file else None,
-        rpm=number(options, "rpm", default=float("inf"), at_least=1),
-        tpm=number(options, "tpm", default=float("inf"), at_least=1),
-        timeout=_finite("timeout", number(options, "timeout", default=300.0, at_least=0.1)),
-        max_retries=int(_finite("max_retries", number(options, "max_retries", 5, at_least=0))),
+        rpm=options.number("rpm", default=float("inf"), at_least=1),
+        tpm=options.number("tpm", default=float("inf"), at_least=1),
+        timeout=options.finite("timeout", default=300.0, at_least=0.1),
+        max_retries=int(options.finite("max_retries", default=5, at_least=0)),
         capacity=min(config.max_concurrency or _CAPACITY, _MOST_CONNECTIONS),
     )
+    options.finish()
+    return read
 
 
 def read_key(settings: EndpointSettings) -> SecretStr | None:
@@ -136,9 +137,3 @@ def _base_url(text: str) -> str:
             f"password or query: the key comes from {KEY_VARIABLE} or api_key_file"
         )
     return text.rstrip("/")
-
-
-def _finite(name: str, value: float) -> float:
-    if value == float("inf"):
-        raise SettingsError(f"engine option '{name}': must be finite")
-    return value

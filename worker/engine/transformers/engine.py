@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from db.errors import ModelLoadError
-from worker.engine.options import check_names, choice, tensor_parallel
+from worker.engine.options import OptionReader, tensor_parallel
 from worker.engine.protocol import (
     Cancelled,
     EngineConfig,
@@ -55,15 +55,16 @@ class TransformersEngine(AnsweringEngine):
     def __init__(self, config: EngineConfig) -> None:
         """Reads the settings only. Raises SettingsError for an unknown option."""
         super().__init__(config)
-        check_names("transformers", config.options, [*OPTIONS, *assistance.OPTIONS])
-        tensor_parallel(config.options)
+        options = OptionReader("transformers", config.options, [*OPTIONS, *assistance.OPTIONS])
+        options.faults.of(tensor_parallel, config.options)
         self._team = Alone()
-        self._batching = choice(config.options, "batching", OPTIONS["batching"], "auto")
-        self._attention = choice(config.options, "attention", OPTIONS["attention"], "packed")
-        self._quantize = choice(config.options, "quantization", OPTIONS["quantization"], "none")
+        self._batching = options.choice("batching", OPTIONS["batching"], "auto")
+        self._attention = options.choice("attention", OPTIONS["attention"], "packed")
+        self._quantize = options.choice("quantization", OPTIONS["quantization"], "none")
         rules = OPTIONS["generation_rules"]
-        self._ruled = choice(config.options, "generation_rules", rules, "checkpoint") != "none"
-        self._assistance = assistance.read(config.options, self._batching)
+        self._ruled = options.choice("generation_rules", rules, "checkpoint") != "none"
+        self._assistance = options.faults.of(assistance.read, config.options, self._batching)
+        options.finish()
 
     def _load(self) -> tuple[Started, EngineInfo]:
         loaded = load_on_devices(self._config, self._quantize)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.errors import SettingsError
-from worker.engine.options import check_names, choice, number
+from worker.engine.options import OptionReader
 from worker.engine.protocol import EngineConfig
 
 #: Share of the free memory, and bytes, that the KV cache takes on a CPU when nobody says, as in
@@ -50,19 +50,21 @@ class Options:
 
     @classmethod
     def read(cls, options: Mapping[str, str]) -> Options:
-        """Raises SettingsError for an unknown or bad option."""
-        check_names("vllm", options, NAMES)
-        eager = choice(options, "enforce_eager", ("auto", "on", "off"), "auto")
-        length = number(options, "max_model_len", default=math.inf, at_least=1)
-        memory = number(options, "kv_memory", default=math.inf, at_least=0.01)
-        return cls(
-            tensor_parallel=int(number(options, "tensor_parallel", default=1, at_least=1)),
+        """Raises SettingsError with every unknown or bad option."""
+        reader = OptionReader("vllm", options, NAMES)
+        eager = reader.choice("enforce_eager", ("auto", "on", "off"), "auto")
+        length = reader.number("max_model_len", default=math.inf, at_least=1)
+        memory = reader.number("kv_memory", default=math.inf, at_least=0.01)
+        read = cls(
+            tensor_parallel=int(reader.finite("tensor_parallel", default=1, at_least=1)),
             max_model_len=None if math.isinf(length) else int(length),
             enforce_eager=None if eager == "auto" else eager == "on",
             kv_memory=None if math.isinf(memory) else int(memory * _GIB),
-            kv_offload=number(options, "kv_offload", default=0, at_least=0),
-            cpu_offload=number(options, "cpu_offload", default=0, at_least=0),
+            kv_offload=reader.number("kv_offload", default=0, at_least=0),
+            cpu_offload=reader.number("cpu_offload", default=0, at_least=0),
         )
+        reader.finish()
+        return read
 
 
 def device_ids(device: str, there: str, tensor_parallel: int) -> list[int] | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from db.errors import ModelLoadError, SettingsError
+from db.faults import Faults
 from worker.engine.options import whole
 from worker.engine.protocol import EngineConfig
 from worker.engine.transformers.assisted.cached import CachedModel, trial
@@ -67,28 +68,30 @@ class Assistance:
 
 
 def read(options: Mapping[str, str], batching: str) -> Assistance | None:
-    """What the options ask for; None: nothing. Raises SettingsError where they contradict."""
+    """What the options ask for; None: nothing. Raises SettingsError with all that is wrong."""
+    faults = Faults()
     assistant = options.get("assistant")
-    lookup = whole(options, "prompt_lookup", MOST)
-    tokens = whole(options, "draft_tokens", MOST)
+    lookup = faults.of(whole, options, "prompt_lookup", MOST)
+    tokens = faults.of(whole, options, "draft_tokens", MOST)
+    for fault in _contradictions(options, batching):
+        faults.add(SettingsError(fault))
+    faults.raise_all()
+    return None if assistant is None and lookup is None else Assistance(assistant, lookup, tokens)
+
+
+def _contradictions(options: Mapping[str, str], batching: str) -> Iterator[str]:
+    assistant, lookup = options.get("assistant"), options.get("prompt_lookup")
     if assistant is not None and lookup is not None:
-        raise SettingsError(
-            "engine options 'assistant' and 'prompt_lookup' exclude each other: give one"
-        )
+        yield "engine options 'assistant' and 'prompt_lookup' exclude each other: give one"
     if assistant is not None and not assistant.strip():
-        raise SettingsError("engine option 'assistant': it names no model")
-    if tokens is not None and assistant is None:
-        raise SettingsError(
-            "engine option 'draft_tokens' needs 'assistant'; 'prompt_lookup' says itself how many"
-        )
-    if assistant is None and lookup is None:
-        return None
-    if batching != "auto":
-        raise SettingsError(
+        yield "engine option 'assistant': it names no model"
+    if "draft_tokens" in options and assistant is None:
+        yield "engine option 'draft_tokens' needs 'assistant'; 'prompt_lookup' says itself how many"
+    if batching != "auto" and (assistant is not None or lookup is not None):
+        yield (
             f"engine options '{'prompt_lookup' if assistant is None else 'assistant'}' and "
             f"'batching' exclude each other: assisted decoding takes one prompt after the other"
         )
-    return Assistance(assistant, lookup, tokens)
 
 
 def _why_not(loaded: LoadedModel) -> str | None:
