@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 #: Commands in the order in which people meet them, with their line in `promptmill --help`.
 COMMANDS: dict[str, str] = {
-    "run": "Run a file of prompts from start to end, all in one.",
+    "run": "Run files of prompts from start to end, in one command.",
     "submit": "Queue files of prompts; prints the batch's id.",
     "worker": "Serve a model: take chunks from its queue and generate.",
     "status": "Show a batch or a job.",
     "list": "List batches.",
     "watch": "Follow a batch until it is finished.",
-    "results": "Write a batch's results, also while it runs.",
-    "pause": "Hold a batch back and free its workers.",
-    "resume": "Let a paused batch go on.",
-    "cancel": "Stop a batch; finished jobs stay.",
+    "results": "Write a batch's results, even while it runs.",
+    "pause": "Pause a batch and free its workers.",
+    "resume": "Continue a paused batch.",
+    "cancel": "Stop a batch; finished jobs keep their results.",
     "retry": "Queue failed jobs again.",
     "replay": "Run a finished job again, and compare.",
     "delete": "Delete a finished batch and its results.",
-    "workers": "Show who is alive, on what, how fast.",
-    "doctor": "Check this installation; says what to do.",
-    "db": "Look after the database's schema.",
-    "completion": "Print the completion script of a shell.",
+    "workers": "Show live workers: device, model, load and speed.",
+    "doctor": "Check this installation and say what to fix.",
+    "db": "Create or upgrade the database schema.",
+    "completion": "Print a completion script for a shell.",
 }
 
 
@@ -166,7 +166,7 @@ def main(ctx: click.Context, debug: bool) -> None:
       promptmill run prompts.jsonl --model openai-community/gpt2 -o results.jsonl
 
     \b
-    Or apart, on as many machines as you like:
+    Or step by step, on as many machines as you like:
       promptmill submit prompts.jsonl --model openai-community/gpt2
       promptmill worker --model openai-community/gpt2
       promptmill watch BATCH

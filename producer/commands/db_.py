@@ -9,7 +9,7 @@ from producer.commands.options import json_option
 
 @click.group("db")
 def command() -> None:
-    """Look after the database's schema."""
+    """Create or upgrade the database schema."""
 
 
 @command.command("upgrade")

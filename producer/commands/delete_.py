@@ -10,7 +10,7 @@ from producer.commands.options import batch_argument, json_option
 
 @click.command("delete", cls=Command)
 @batch_argument
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask for confirmation.")
 @json_option
 def command(batch: str, yes: bool, as_json: bool) -> None:
     """Delete BATCH, its jobs and its results. It must be finished.

@@ -31,7 +31,7 @@ _MARKS = {"ok": ("ok", "green"), "warning": ("look", "yellow"), "error": ("bad",
 def command(model: str | None, audited: bool, batch: str | None, as_json: bool) -> None:
     """Check the database, the broker, devices, memory and the model; say what to do.
 
-    With --audit, prove instead that no prompt was lost, stranded or stored twice, that every
+    With --audit, check instead that no prompt was lost, stranded or stored twice, that every
     counter is right, and that every lease is kept: each row is read, in one snapshot, while
     workers may go on. It takes seconds for a million prompts.
 
@@ -47,9 +47,9 @@ def command(model: str | None, audited: bool, batch: str | None, as_json: bool) 
     from producer.doctor import audit_database, examine
 
     if batch is not None and not audited:
-        raise click.UsageError("--batch goes with --audit")
+        raise click.UsageError("--batch needs --audit: give both, or leave --batch out")
     if model is not None and audited:
-        raise click.UsageError("--model and --audit don't go together")
+        raise click.UsageError("--model and --audit exclude each other: give one")
     found = settings()
     checks = audit_database(found, batch=batch) if audited else examine(found, model=model)
     if _told(checks, as_json=as_json):

@@ -14,7 +14,14 @@ from producer.commands.options import Duration, json_option
 
 
 @click.command("list", cls=Command)
-@click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Batches to show, at most.",
+)
 @click.option(
     "--state",
     "states",

@@ -71,7 +71,7 @@ class Duration(click.ParamType[float]):
     ) -> float:
         found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", str(value).strip())
         if found is None:
-            self.fail(f"'{value}' is no duration: write it as 90s, 30m, 24h or 7d", param, ctx)
+            self.fail(f"'{value}' is not a duration: write it as 90s, 30m, 24h or 7d", param, ctx)
         return float(found[1]) * self._SECONDS[found[2]]
 
 
@@ -95,29 +95,29 @@ _SUBMIT_OPTIONS = (
     click.option(
         "--mode",
         type=click.Choice(["generate", "score", "embed"]),
-        help="Continue prompts, say how likely texts are, or make vectors of them. Default: embed "
-        "where the first line is for /v1/embeddings, else generate.",
+        help="Generate text, score how likely texts are, or compute embeddings. Default: embed if "
+        "the first line is for /v1/embeddings, otherwise generate.",
     ),
-    click.option("--name", help="Same name and content: the batch that exists."),
-    click.option("--idempotency-key", metavar="KEY", help="Same key: the batch that exists."),
+    click.option("--name", help="Same name and content again: the existing batch."),
+    click.option("--idempotency-key", metavar="KEY", help="Same key again: the existing batch."),
     click.option(
         "-p",
         "--param",
         "params",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Parameter of the mode for every line that has none; repeat it.",
+        help="Parameter for every line that does not set it itself; repeat it.",
     ),
     click.option(
         "--schema",
         metavar="FILE",
         type=FILE,
-        help="Every text is JSON of this JSON Schema (response_format).",
+        help="Every text is JSON that follows this JSON Schema (response_format).",
     ),
     click.option(
         "--template",
         metavar="TEXT",
-        help="Make prompts of columns, as in 'Translate: {text}' (csv, parquet, jsonl).",
+        help="Build prompts from columns, as in 'Translate: {text}' (csv, tsv, parquet, jsonl).",
     ),
     click.option(
         "--system", metavar="TEXT", help="The system message of the chats that --template makes."
@@ -126,42 +126,53 @@ _SUBMIT_OPTIONS = (
         "--chat/--plain",
         "chat",
         default=None,
-        help="--template makes chats, or bare prompts. Default: as the model has a chat template.",
+        help="Whether --template makes chats or bare prompts. Default: chats if the model has a "
+        "chat template.",
     ),
     click.option(
         "--columns",
         multiple=True,
         metavar="NAME",
         callback=_names,
-        help="This key or column is data of yours, though it is called like a parameter; repeat "
-        "it, or separate names by commas.",
+        help="Treat this key or column as data, even if it is named like a parameter; repeat it, "
+        "or separate names with commas.",
     ),
     click.option(
         "--format",
         "format",
         type=click.Choice(["jsonl", "txt", "csv", "tsv", "parquet"]),
-        help="The files' format, where the name does not tell it.",
+        help="Format of the files, if their names don't tell it.",
     ),
     click.option(
         "--quoting",
         type=click.Choice(["csv", "none"]),
-        help="What quotes mean in csv (default: csv) and tsv (default: none, a character).",
+        help="What quotes mean in csv (default: csv) and tsv (default: none, an ordinary "
+        "character).",
     ),
     click.option(
-        "--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="9 is sooner."
+        "--priority",
+        type=click.IntRange(0, 9),
+        default=5,
+        show_default=True,
+        help="Higher runs sooner.",
     ),
     click.option(
         "--expires",
         type=Duration(),
         metavar="24h",
-        help="What is unfinished by then expires (s, m, h, d).",
-    ),
-    click.option("--skip-invalid", is_flag=True, help="Bad lines fail; the rest runs."),
-    click.option(
-        "--ignore-line-model", is_flag=True, help="Run lines that name another model, too."
+        help="Jobs that are unfinished after this time expire (s, m, h, d).",
     ),
     click.option(
-        "--metadata", multiple=True, type=Pair(), help="Your own label; repeat it, up to 16."
+        "--skip-invalid", is_flag=True, help="Store bad lines as failed jobs, and run the rest."
+    ),
+    click.option(
+        "--ignore-line-model", is_flag=True, help="Also run lines that name another model."
+    ),
+    click.option(
+        "--metadata",
+        multiple=True,
+        type=Pair(),
+        help="A label of your own; repeat it, up to 16 times.",
     ),
 )
 
@@ -198,5 +209,5 @@ def schema_format(path: str) -> dict[str, Any]:
     except OSError as error:
         raise ParameterError(f"--schema {path}: {error.strerror or error}") from None
     except BrokenJson as error:
-        raise ParameterError(f"--schema {path}: this is no JSON: {error}") from None
+        raise ParameterError(f"--schema {path}: this is not JSON: {error}") from None
     return {"type": "json_schema", "json_schema": {"name": Path(path).stem, "schema": schema}}

@@ -34,9 +34,9 @@ def new_names(pairs: Iterable[tuple[str, str]], faults: Faults) -> dict[str, str
 
 _OPTIONS = (
     click.option(
-        "--provenance", is_flag=True, help="With what made each record: seed, worker, versions, …"
+        "--provenance", is_flag=True, help="Add what made each record: seed, worker, versions, …"
     ),
-    click.option("--no-input-columns", is_flag=True, help="Without the columns of the input."),
+    click.option("--no-input-columns", is_flag=True, help="Leave out the columns of the input."),
     click.option(
         "--output-column",
         "output_columns",
@@ -45,6 +45,6 @@ _OPTIONS = (
         metavar="OLD=NEW",
         help="Another name for a column of ours, as in text=label; repeat it.",
     ),
-    click.option("--expand", is_flag=True, help="Fields of JSON answers become columns."),
-    click.option("--raw", is_flag=True, help="CSV cells as they are, formulas too."),
+    click.option("--expand", is_flag=True, help="Write the fields of JSON answers as columns."),
+    click.option("--raw", is_flag=True, help="Write CSV cells unchanged, even formulas."),
 )

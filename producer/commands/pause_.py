@@ -12,7 +12,7 @@ from producer.commands.options import batch_argument, json_option
 @batch_argument
 @json_option
 def command(batch: str, as_json: bool) -> None:
-    """Hold BATCH back and free its workers; what is half done runs again later.
+    """Pause BATCH and free its workers; unfinished jobs run again later.
 
     \b
     Example:

@@ -26,7 +26,7 @@ _BEFORE, _SHOWN = 20, 60
     multiple=True,
     type=Pair(),
     metavar="NAME=PATH",
-    help="Where the job's LoRA adapter lies.",
+    help="Where the job's LoRA adapter is.",
 )
 @json_option
 def command(

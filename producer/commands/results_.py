@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 @click.command("results", cls=CheckingCommand)
 @batch_argument
-@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write here, whole or not at all.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=FILE, help="Write to this file, whole or not at all."
+)
 @click.option(
     "--format",
     "format",
     type=click.Choice(["jsonl", "csv", "parquet", "openai"]),
-    help="Default: what the file's name says, else jsonl.",
+    help="Default: as the file's name says, otherwise jsonl.",
 )
 @click.option(
     "--rows-per-file",
@@ -36,9 +38,9 @@ if TYPE_CHECKING:
 @click.option("--succeeded", is_flag=True, help="Only jobs that succeeded.")
 @click.option("--failed", is_flag=True, help="Only jobs that failed.")
 @click.option("--truncated", is_flag=True, help="Only texts that were cut at a limit.")
-@click.option("--as-finished", is_flag=True, help="In the order of finishing, not of the input.")
-@click.option("--with-prompt", is_flag=True, help="With each job's prompt or messages.")
-@click.option("--columns", metavar="A,B", help="Of the input's columns only these, in this order.")
+@click.option("--as-finished", is_flag=True, help="Order by completion instead of by input line.")
+@click.option("--with-prompt", is_flag=True, help="Add each job's prompt or messages.")
+@click.option("--columns", metavar="A,B", help="Only these columns of the input, in this order.")
 @output_options
 @json_option
 def command(
@@ -147,7 +149,7 @@ def _only(**flags: bool) -> Only | None:
 
     given = [name for name, is_given in flags.items() if is_given]
     if len(given) > 1:
-        raise UsageError(f"give one of --{' and --'.join(given)}: a record is only one of these")
+        raise UsageError(f"give one of --{' and --'.join(given)}: they exclude each other")
     return given[0] if given else None  # type: ignore[return-value]
 
 

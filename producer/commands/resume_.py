@@ -12,7 +12,7 @@ from producer.commands.options import batch_argument, json_option
 @batch_argument
 @json_option
 def command(batch: str, as_json: bool) -> None:
-    """Let paused BATCH go on.
+    """Continue the paused BATCH.
 
     \b
     Example:

@@ -13,7 +13,7 @@ from producer.commands.options import batch_argument, json_option
 @click.option("--job", type=click.IntRange(1), metavar="LINE", help="Only this job.")
 @json_option
 def command(batch: str, job: int | None, as_json: bool) -> None:
-    """Queue the failed jobs of BATCH again, with all their attempts before them.
+    """Queue the failed jobs of BATCH again; each has all its attempts again.
 
     Lines that were invalid stay failed: they would be invalid again.
 

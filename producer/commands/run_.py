@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 @click.command("run", cls=CheckingCommand)
 @submit_options
 @worker_options
-@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write the results here.")
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write the results to this file.")
 @click.option(
     "--output-format",
     type=click.Choice(["jsonl", "csv", "parquet", "openai"]),
-    help="Default: what the output's name says, else jsonl.",
+    help="Default: as the output's name says, otherwise jsonl.",
 )
 @output_options
 @click.option("--table", is_flag=True, help="Show the results as a table.")
-@click.option("--fresh", is_flag=True, help="Run it again, though it was run before.")
+@click.option("--fresh", is_flag=True, help="Run it again, even if it ran before.")
 @json_option
 def command(
     files: tuple[str, ...],
@@ -53,9 +53,9 @@ def command(
 ) -> None:
     """Run FILES of prompts from start to end: queue them, generate here, write the results.
 
-    By default all of it is private to this machine: SQLite and a small Redis-compatible server
+    By default everything is private to this machine: SQLite and a small Redis-compatible server
     in PROMPTMILL_HOME, and one worker process. Run the same command again after Ctrl-C or a
-    crash, and it goes on where it stopped. Exit 1 if a job failed.
+    crash, and it continues where it stopped. Exit 1 if a job failed.
 
     \b
     Examples:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "adapters",
     multiple=True,
     metavar="NAME",
-    help="A line's model may name this LoRA adapter of the workers; repeat it.",
+    help="A LoRA adapter of the workers that a line's model may name; repeat it.",
 )
 @click.option("--wait", is_flag=True, help="Wait until it is finished; exit 1 if a job failed.")
 @json_option

@@ -13,7 +13,13 @@ from producer.commands.options import batch_argument, json_option
 
 @click.command("watch", cls=Command)
 @batch_argument
-@click.option("--interval", type=click.FloatRange(0.1), default=0.5, show_default=True, help="s")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1),
+    default=0.5,
+    show_default=True,
+    help="Seconds between updates.",
+)
 @json_option
 def command(batch: str, interval: float, as_json: bool) -> None:
     """Follow BATCH until it is finished; exit 1 if a job failed.

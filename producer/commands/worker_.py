@@ -22,13 +22,19 @@ from producer.commands.worker_options import (
 @worker_options
 @click.option("-m", "--model", help="Hub id, folder or GGUF file. Default: PROMPTMILL_MODEL.")
 @click.option(
-    "--gpus", metavar="all|0,2", help="One worker process per GPU, or per tensor_parallel of them."
+    "--gpus",
+    metavar="all|0,2",
+    help="One worker process per GPU, or per group of tensor_parallel GPUs.",
 )
-@click.option("--batch", help="Work on this batch alone.", shell_complete=complete_batches)
-@click.option("--grace", type=click.FloatRange(0), help="Seconds to finish in when stopped.")
+@click.option("--batch", help="Work on this batch only.", shell_complete=complete_batches)
+@click.option(
+    "--grace", type=click.FloatRange(0), help="Seconds to finish running work after a stop signal."
+)
 @click.option("--slots", type=click.IntRange(1, 256), help="Chunks held at once.")
 @click.option(
-    "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="Default: INFO."
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    help="Lowest level to log. Default: INFO.",
 )
 def command(gpus: str | None, **options: Any) -> None:
     """Serve a model: take chunks from its queue, generate, store the results.

@@ -20,16 +20,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 ENGINES = ("transformers", "keras", "vllm", "openai", "echo")
 
 _OPTIONS = (
-    click.option("--engine", type=click.Choice(ENGINES), help="Default: transformers."),
-    click.option("--device", metavar="auto|cpu|cuda:N", help="Default: auto."),
+    click.option(
+        "--engine", type=click.Choice(ENGINES), help="What runs the model. Default: transformers."
+    ),
+    click.option(
+        "--device", metavar="auto|cpu|cuda:N", help="Where the model runs. Default: auto."
+    ),
     click.option(
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-        help="Default: auto, as the checkpoint says.",
+        help="Number type of the weights. Default: auto, the checkpoint's own.",
     ),
     click.option("--revision", help="Commit, branch or tag of a hub model."),
     click.option(
-        "--trust-remote-code", is_flag=True, help="Run code that comes with the model. Careful."
+        "--trust-remote-code",
+        is_flag=True,
+        help="Run code that comes with the model; only if you trust it.",
     ),
     click.option(
         "--adapter",
@@ -37,9 +43,9 @@ _OPTIONS = (
         multiple=True,
         type=Pair(),
         metavar="NAME=PATH",
-        help="Load a LoRA adapter beside the model; repeat it.",
+        help="Load a LoRA adapter with the model; repeat it.",
     ),
-    click.option("--max-concurrency", type=click.IntRange(1), help="Requests run at once."),
+    click.option("--max-concurrency", type=click.IntRange(1), help="Requests that run at once."),
     click.option(
         "--kv-memory-fraction",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),

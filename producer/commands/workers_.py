@@ -13,7 +13,7 @@ from producer.commands.options import json_option
 
 
 @click.command("workers", cls=Command)
-@click.option("--here", is_flag=True, help="Only this host's; exit 1 if there is none.")
+@click.option("--here", is_flag=True, help="Only workers on this host; exit 1 if there are none.")
 @json_option
 def command(here: bool, as_json: bool) -> None:
     """Show the workers that are alive: device, model, load and speed.

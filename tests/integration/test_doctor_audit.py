@@ -116,8 +116,8 @@ def test_given_a_database_without_a_schema_when_audited_then_the_command_is_name
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--batch", "b22222222222"], "--batch goes with --audit"),
-        (["--audit", "--model", "m"], "--model and --audit don't go together"),
+        (["--batch", "b22222222222"], "--batch needs --audit"),
+        (["--audit", "--model", "m"], "--model and --audit exclude each other"),
     ],
 )
 def test_given_options_that_do_not_fit_when_called_then_it_is_refused(

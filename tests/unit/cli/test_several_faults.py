@@ -43,7 +43,7 @@ def test_submit_reports_all_faults(cli: Cli) -> None:
     )  # fmt: skip
     assert _reported(done) == [
         "promptmill: Invalid value for '--priority': 99 is not in the range 0<=x<=9.",
-        "  Invalid value for '--expires': '3' is no duration: write it as 90s, 30m, 24h or 7d",
+        "  Invalid value for '--expires': '3' is not a duration: write it as 90s, 30m, 24h or 7d",
         (
             "  --adapter l=there: give the name alone, --adapter l: only the workers need to know "
             "where the adapter is"
@@ -57,8 +57,8 @@ def test_submit_reports_all_faults(cli: Cli) -> None:
         "  no.csv: no such file: check the path",
         "  none.jsonl: no such file: check the path",
         (
-            "  template '{a.b} {} {c}': {a.b...} is more than a column's plain name: write columns as "
-            "{name}, a brace as {{"
+            "  template '{a.b} {} {c}': {a.b...} is more than a column's plain name: write columns "
+            "as {name}, a brace as {{"
         ),
         "  template '{a.b} {} {c}': {} names no column: write columns as {name}, a brace as {{",
     ]
@@ -104,8 +104,8 @@ def test_run_reports_all_faults(cli: Cli) -> None:
     )  # fmt: skip
     assert _reported(done) == [
         (
-            "promptmill: Invalid value for '--engine': 'vlm' is not one of 'transformers', 'keras', "
-            "'vllm', 'openai', 'echo'."
+            "promptmill: Invalid value for '--engine': 'vlm' is not one of 'transformers', "
+            "'keras', 'vllm', 'openai', 'echo'."
         ),
         "  --output-column text is given twice: keep one",
         "  no/x.xyz: its folder does not exist: create it with 'mkdir -p no'",
@@ -150,7 +150,7 @@ def test_results_reports_all_faults(cli: Cli) -> None:
     lines = _reported(done)
     assert "no column 'texd'" in lines.pop(2)
     assert lines == [
-        "promptmill: give one of --succeeded and --failed: a record is only one of these",
+        "promptmill: give one of --succeeded and --failed: they exclude each other",
         "  no/x.csv: its folder does not exist: create it with 'mkdir -p no'",
         "  --output-column weights=w: it is only written with --provenance",
     ]
@@ -209,7 +209,7 @@ def test_all_bad_settings_are_reported_beside_bad_options(
 def test_bad_values_of_any_command_are_reported_together(cli: Cli) -> None:
     assert _reported(cli("list", "--limit", "0", "--since", "x", "--state", "new"))[::2] == [
         "promptmill: Invalid value for '-n' / '--limit': 0 is not in the range x>=1.",
-        "  Invalid value for '--since': 'x' is no duration: write it as 90s, 30m, 24h or 7d",
+        "  Invalid value for '--since': 'x' is not a duration: write it as 90s, 30m, 24h or 7d",
     ]
 
 
