@@ -52,13 +52,25 @@ def cell_of(value: Any) -> tuple[Any, str]:
 def json_cell(value: Any) -> list[str]:
     """The cell of a value that JSON text holds: that text. Raises BadCell."""
     try:
-        return [orjson.dumps(value, default=_inner).decode()]
+        text = orjson.dumps(value, default=_inner).decode()
+        if "null" in text:  # as which orjson writes an infinite number
+            text = orjson.dumps(_with_infinities(value), default=_inner).decode()
+        return [text]
     except TypeError:
         pass
     try:  # integers of more than 64 bits
         return [dumps(value).decode()]
     except TypeError:
         return [_of_any_size(value)]
+
+
+def _with_infinities(value: Any) -> Any:
+    """The value with texts for infinite numbers, which JSON lacks, as in a column of floats."""
+    if isinstance(value, dict):
+        return {key: _with_infinities(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_infinities(inner) for inner in value]
+    return _float(value)[0] if type(value) is float and math.isinf(value) else value
 
 
 def text_type(cell: str) -> str:
@@ -114,7 +126,7 @@ def _of_other_type(value: Any) -> tuple[Any, str]:
         case datetime.time() if value.tzinfo is None:
             return value.isoformat(), "time64[us]"
         case datetime.timedelta():
-            return value // datetime.timedelta(microseconds=1), "duration[us]"
+            return _duration(value)
         case Decimal() if value.is_finite():
             return format(value, "f"), "decimal"
         case Decimal():
@@ -134,9 +146,34 @@ def _of_library_type(value: Any) -> tuple[Any, str]:
         return None, "null"
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         plain = value.tolist()
-        if type(plain) is not type(value):
-            return cell_of(plain)
-    raise BadCell(f"holds a {type(value).__name__}: give text, numbers, lists or dicts")
+        if str(value.dtype) in _NANOSECONDS and plain is not None:
+            return _nanoseconds(value, plain)
+        if value.dtype.kind not in "mM" or type(plain) is not int:
+            if type(plain) is not type(value):
+                return cell_of(plain)
+    raise BadCell(
+        f"holds a value of the type {type(value).__name__}: give text, numbers, lists or dicts"
+    )
+
+
+#: NumPy's types whose values are integers to Python.
+_NANOSECONDS = {"datetime64[ns]": "timestamp[ns]", "timedelta64[ns]": "duration[ns]"}
+
+
+def _nanoseconds(value: Any, plain: Any) -> tuple[Any, str]:
+    """Of a time or a duration of NumPy in nanoseconds, `plain` as Python has it."""
+    type_ = _NANOSECONDS[str(value.dtype)]
+    return (str(value) if type_ == "timestamp[ns]" else plain), type_
+
+
+def _duration(value: Any) -> tuple[Any, str]:
+    """In microseconds; of pandas, which has nanoseconds, in these."""
+    if not hasattr(value, "nanoseconds"):
+        return value // datetime.timedelta(microseconds=1), "duration[us]"
+    try:
+        return value.as_unit("ns").value, "duration[ns]"
+    except (ValueError, OverflowError):
+        raise BadCell("holds a duration of more than 292 years: make it a number") from None
 
 
 def _timestamp(value: datetime.datetime) -> tuple[Any, str]:

@@ -36,8 +36,9 @@ class InputRow(NamedTuple):
     """The values of an input row that come back with its results, by column."""
 
     values: Mapping[str, Any]
-    #: What they are; of Arrow, each column's own type, its values as `arrow_cells` gives them.
-    kind: ValueKind | Mapping[str, InputColumn]
+    #: What they are, or what each column's are: of one with an Arrow type, its values are as
+    #: `arrow_cells` gives them.
+    kind: ValueKind | Mapping[str, InputColumn | ValueKind]
 
 
 class Header:
@@ -59,7 +60,8 @@ class Header:
         for name, value in row.values.items():
             column = self._columns.get(name) or self._new(name)
             try:
-                cells.append(column.cell(value, row.kind))
+                kind = row.kind if isinstance(row.kind, ValueKind) else row.kind[name]
+                cells.append(column.cell(value, kind))
             except BadCell as bad:
                 raise BadCell(f"column '{name}' {bad}") from None
             present.append(column.index)
@@ -123,7 +125,7 @@ class _Column:
         #: Type of its CSV cells so far.
         self._text: str | None = None
 
-    def cell(self, value: Any, kind: ValueKind | Mapping[str, InputColumn]) -> Any:
+    def cell(self, value: Any, kind: ValueKind | InputColumn) -> Any:
         if kind is ValueKind.TEXT:
             if value is not None and self._text != "string":
                 self._add_text(value)
@@ -135,8 +137,7 @@ class _Column:
                 self._types["string"] = None
                 return value
             return self._python(value)
-        column = kind[self.name]
-        self._types[column.type] = column.arrow
+        self._types[kind.type] = kind.arrow
         if type(value) is int and abs(value) > self._largest:
             self._largest = abs(value)
         return json_cell(value) if type(value) in (list, dict) else value

@@ -1,10 +1,10 @@
-"""Arrow record batches as rows of a table."""
+"""Arrow record batches, and columns of Python objects beside them, as rows of a table."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -12,12 +12,12 @@ from db.errors import InputError
 from db.input_columns import InputColumn
 from producer.input_columns.arrow_cells import Unstorable, cells_of, plain_type
 from producer.input_columns.arrow_types import input_column
-from producer.input_columns.header import InputRow
+from producer.input_columns.header import InputRow, ValueKind
 from producer.reading.arrow_values import is_prompts, is_text, rows_of, unreadable
 from producer.reading.columns import TableColumns, TableRules
 from producer.reading.csv_table import TEXT_COLUMNS, json_cell
 from producer.reading.lines import Flaw, TableRow
-from producer.reading.texts import Refusal
+from producer.reading.texts import Refusal, shown
 
 #: Columns that hold text where no template says how to read them.
 _TEXTS = ("prompt", "text", "completion", "model")
@@ -25,16 +25,31 @@ _TEXTS = ("prompt", "text", "completion", "model")
 _PROMPTS = ("prompt", "text")
 
 
-def table_columns(schema: pa.Schema, rules: TableRules, name: str) -> TableColumns:
-    """What becomes of the columns. Raises InputError where they don't fit."""
+class Piece(NamedTuple):
+    """Some rows of a table."""
+
+    batch: pa.RecordBatch
+    #: Python values, None for a missing one, of the columns that no Arrow type holds as they are:
+    #: the batch has nulls for them.
+    objects: Mapping[str, Sequence[Any]] = {}
+
+
+def table_columns(
+    schema: pa.Schema, rules: TableRules, name: str, *, untyped: Collection[str] = ()
+) -> TableColumns:
+    """What becomes of the columns, of which `untyped` are Python objects.
+
+    Raises InputError where they don't fit.
+    """
     columns = rules.split(schema.names, name)
     if rules.template is None:
-        _check_text_columns(schema, columns.request, name)
+        typed = [column for column in columns.request if column not in untyped]
+        _check_text_columns(schema, typed, name)
     return columns
 
 
 def arrow_rows(
-    batches: Iterable[pa.RecordBatch],
+    pieces: Iterable[Piece],
     schema: pa.Schema,
     columns: TableColumns,
     name: str,
@@ -42,28 +57,43 @@ def arrow_rows(
     by_template: bool,
 ) -> Iterator[tuple[int, TableRow | Flaw]]:
     """Each row with its number, from 1; a Flaw where it has a value that can't be read."""
-    kinds = {}
-    for column in columns.data:
-        try:
-            kinds[column] = input_column(column, plain_type(schema.field(column).type))
-        except Unstorable as refused:
-            raise InputError(f"{name}: the column '{column}' {refused}") from None
+    kinds = {column: _kind(schema.field(column), name) for column in columns.data}
     number = 0
-    for batch in batches:
-        data = [_cells(batch.column(column)) for column in columns.data]
-        rows = zip(*data, strict=True) if data else [()] * batch.num_rows
-        for request, cells in zip(rows_of(batch.select(columns.request)), rows, strict=True):
+    for piece in pieces:
+        of_piece: dict[str, InputColumn | ValueKind] = {
+            column: ValueKind.PYTHON if column in piece.objects else kind
+            for column, kind in kinds.items()
+        }
+        data = [_cells(piece, column) for column in columns.data]
+        rows = zip(*data, strict=True) if data else [()] * piece.batch.num_rows
+        for request, cells in zip(_requests(piece, columns.request), rows, strict=True):
             number += 1
             yield (
                 number,
-                _row(request, dict(zip(columns.data, cells, strict=True)), kinds, by_template),
+                _row(request, dict(zip(columns.data, cells, strict=True)), of_piece, by_template),
             )
+
+
+def _kind(field: pa.Field, name: str) -> InputColumn:
+    try:
+        return input_column(field.name, plain_type(field.type))
+    except Unstorable as refused:
+        raise InputError(f"{name}: the column {shown(field.name)} {refused}") from None
+
+
+def _requests(piece: Piece, columns: Sequence[str]) -> Iterator[dict[str, Any] | Flaw]:
+    """The values that each row's request is made of."""
+    objects = {column: piece.objects[column] for column in columns if column in piece.objects}
+    for index, row in enumerate(rows_of(piece.batch.select(columns))):
+        if not isinstance(row, Flaw):
+            row.update((column, values[index]) for column, values in objects.items())
+        yield row
 
 
 def _row(
     request: dict[str, Any] | Flaw,
     cells: dict[str, Any],
-    kinds: Mapping[str, InputColumn],
+    kinds: Mapping[str, InputColumn | ValueKind],
     by_template: bool,
 ) -> TableRow | Flaw:
     flaws = [cell for cell in (request, *cells.values()) if isinstance(cell, Flaw)]
@@ -75,21 +105,24 @@ def _row(
         return Flaw(refusal.reason)
 
 
-def _cells(array: pa.Array) -> list[Any]:
-    """The array's values as cells, a Flaw for each that can't be read."""
+def _cells(piece: Piece, column: str) -> Sequence[Any]:
+    """The column's values as cells, a Flaw for each that can't be read."""
+    if column in piece.objects:
+        return piece.objects[column]
+    array = piece.batch.column(column)
     try:
         return cells_of(array)
     except (ValueError, OverflowError):
-        return [_cell(array.slice(row, 1)) for row in range(len(array))]
+        return [_cell(array.slice(row, 1), column) for row in range(len(array))]
 
 
-def _cell(array: pa.Array) -> Any:
+def _cell(array: pa.Array, column: str) -> Any:
     try:
         return cells_of(array)[0]
     except Unstorable as error:
-        return Flaw(" ".join(str(error).split()))
+        return Flaw(f"column {shown(column)} {' '.join(str(error).split())}")
     except (ValueError, OverflowError) as error:
-        return unreadable(error)
+        return unreadable(error, column)
 
 
 def _check_text_columns(schema: pa.Schema, request: Sequence[str], name: str) -> None:

@@ -69,19 +69,21 @@ def _raw_rows(batch: Any) -> Iterator[dict[str, Any] | Flaw]:
 
 
 def _raw_row(row: Any) -> dict[str, Any] | Flaw:
-    try:
-        values: dict[str, Any] = row.to_pylist()[0]
-    except (ValueError, OverflowError) as error:
-        return unreadable(error)
+    values: dict[str, Any] = {}
+    for name, array in zip(row.schema.names, row.columns, strict=True):
+        try:
+            values[name] = array[0].as_py()
+        except (ValueError, OverflowError) as error:
+            return unreadable(error, name)
     return values
 
 
-def unreadable(error: Exception) -> Flaw:
-    """That pyarrow can't read a value."""
+def unreadable(error: Exception, column: str) -> Flaw:
+    """That pyarrow can't read a value of the column."""
     if isinstance(error, UnicodeDecodeError):
-        return Flaw("not UTF-8 text: write the file again as UTF-8")
+        return Flaw(f"column {shown(column)} is not UTF-8 text: write the file again as UTF-8")
     reason = " ".join(str(error).split())
-    return Flaw(f"a value can't be read ({reason}): convert its column to strings")
+    return Flaw(f"column {shown(column)} can't be read ({reason}): convert it to strings")
 
 
 def _converted(row: dict[str, Any], converts: list[tuple[str, Any]]) -> dict[str, Any] | Flaw:

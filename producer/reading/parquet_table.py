@@ -33,17 +33,15 @@ def parquet_items(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from producer.reading.arrow_rows import arrow_rows, table_columns
+    from producer.reading.arrow_rows import Piece, arrow_rows, table_columns
 
     try:
         table = pq.ParquetFile(file, buffer_size=CHUNK, pre_buffer=False)
         schema = table.schema_arrow
         columns = table_columns(schema, rules, name)
         rows = _batch_rows(table.metadata)
-        batches = table.iter_batches(batch_size=rows, use_threads=False)
-        yield from arrow_rows(
-            batches, schema, columns, name, by_template=rules.template is not None
-        )
+        pieces = map(Piece, table.iter_batches(batch_size=rows, use_threads=False))
+        yield from arrow_rows(pieces, schema, columns, name, by_template=rules.template is not None)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(name, error) from None
 

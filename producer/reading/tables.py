@@ -6,15 +6,17 @@ interface, and is read through Arrow. What memory it takes is the table's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import datetime
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from decimal import Decimal
+from itertools import chain, groupby
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as types
 
-from producer.reading.arrow_rows import arrow_rows, table_columns
+from producer.reading.arrow_rows import Piece, arrow_rows, table_columns
 from producer.reading.columns import TableRules
 
 #: In messages.
@@ -23,38 +25,40 @@ NAME = "<table>"
 #: Rows that are converted at once.
 _ROWS = 512
 
+#: Types of Python objects that Arrow holds without a change, if all of a column's are of the same.
+_EXACT = (str, bytes, bool, int, float, Decimal, datetime.date)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table, not read yet."""
 
-    #: Its rows: record batches, or one mapping a row where a column has no Arrow type.
-    pieces: Callable[[], Iterator[pa.RecordBatch | dict[str, Any]]]
+    pieces: Callable[[], Iterator[Piece]]
     #: Whether it can be read again.
     repeatable: bool
 
     def items(self, rules: TableRules) -> Iterator[tuple[int, object]]:
         """Each row with its number, from 1. Raises InputError for columns that don't fit."""
         done = 0
-        for schema, group in groupby(self.pieces(), key=_schema):
-            if schema is None:
-                rows: Iterator[tuple[int, object]] = enumerate(group, start=1)
-            else:
-                rows = arrow_rows(
-                    group,
-                    schema,
-                    table_columns(schema, rules, NAME),
-                    NAME,
-                    by_template=rules.template is not None,
-                )
+        for schema, group in groupby(self.pieces(), key=lambda piece: piece.batch.schema):
+            first, pieces = _peeked(group)
+            rows = arrow_rows(
+                pieces,
+                schema,
+                table_columns(schema, rules, NAME, untyped=first.objects),
+                NAME,
+                by_template=rules.template is not None,
+            )
             number = 0
             for number, row in rows:
                 yield done + number, row
             done += number
 
 
-def _schema(piece: pa.RecordBatch | dict[str, Any]) -> pa.Schema | None:
-    return None if isinstance(piece, dict) else piece.schema
+def _peeked(pieces: Iterator[Piece]) -> tuple[Piece, Iterator[Piece]]:
+    """The first of them, and all of them."""
+    first = next(pieces)
+    return first, chain([first], pieces)
 
 
 def table_of(source: Any) -> Table | None:
@@ -94,36 +98,41 @@ def _is_column(source: Any) -> bool:
     )
 
 
-def _sliced(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _sliced(batches: Iterator[pa.RecordBatch]) -> Iterator[Piece]:
     for batch in batches:
         for start in range(0, batch.num_rows, _ROWS):
-            yield batch.slice(start, _ROWS)
+            yield Piece(batch.slice(start, _ROWS))
 
 
-def _of_dataset(dataset: Any) -> Iterator[pa.RecordBatch]:
+def _of_dataset(dataset: Any) -> Iterator[Piece]:
     """Of Hugging Face's datasets."""
     for table in dataset.with_format("arrow").iter(batch_size=_ROWS):
-        yield from table.to_batches()
+        yield from map(Piece, table.to_batches())
 
 
-def _of_pandas(frame: Any) -> Iterator[pa.RecordBatch | dict[str, Any]]:
+def _of_pandas(frame: Any) -> Iterator[Piece]:
     """The columns, and the index where it has a name."""
-    schema = _pandas_schema(frame)
-    for piece in _pieces(frame):
-        if schema is None:
-            yield from _records(piece)
-        else:
-            arrays = [
-                _array(piece.iloc[:, index], field.type) for index, field in enumerate(schema)
-            ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+    kinds = _pandas_types(frame)
+    for rows in _pieces(frame):
+        names = [str(name) for name in rows.columns]
+        objects = {}
+        arrays = []
+        for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+            series = rows.iloc[:, index]
+            if kind is None:
+                objects[name] = _values(series)
+                arrays.append(pa.nulls(len(rows)))
+            else:
+                arrays.append(_array(series, kind))
+        yield Piece(pa.RecordBatch.from_arrays(arrays, names=names), objects)
 
 
 def _pieces(frame: Any) -> Iterator[Any]:
     named = all(name is not None for name in frame.index.names)
     for start in range(0, len(frame), _ROWS):
-        piece = frame.iloc[start : start + _ROWS]
-        yield piece.reset_index() if named else piece
+        rows = frame.iloc[start : start + _ROWS]
+        # A name that is there twice is reported later.
+        yield rows.reset_index(allow_duplicates=True) if named else rows
 
 
 def _array(series: Any, type_: pa.DataType | None) -> pa.Array:
@@ -131,37 +140,38 @@ def _array(series: Any, type_: pa.DataType | None) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def _pandas_schema(frame: Any) -> pa.Schema | None:
-    """The columns' Arrow types; None where one has values that no Arrow type holds as they are."""
-    found: dict[int, set[pa.DataType]] = {}
-    names: list[str] = []
-    for piece in _pieces(frame):
-        names = [str(name) for name in piece.columns]
-        for index, dtype in enumerate(piece.dtypes):
-            if index in found and str(dtype) != "object":
-                continue  # a type for all of its rows
-            try:
-                found.setdefault(index, set()).add(_array(piece.iloc[:, index], None).type)
-            except (pa.ArrowException, TypeError, ValueError, OverflowError):
-                return None
-    fields = []
-    for index, name in enumerate(names):
-        kinds = {kind for kind in found[index] if not types.is_null(kind)} or {pa.null()}
-        if len(kinds) > 1 or types.is_nested(next(iter(kinds))):
+def _pandas_types(frame: Any) -> list[pa.DataType | None]:
+    """Each column's Arrow type; None where its values have none that holds them as they are."""
+    found: dict[int, set[pa.DataType | None]] = {}
+    for rows in _pieces(frame):
+        for index, dtype in enumerate(rows.dtypes):
+            if index not in found or str(dtype) == "object":  # else the type of all rows
+                found.setdefault(index, set()).add(_pandas_type(rows.iloc[:, index]))
+    return [_common(found[index]) for index in sorted(found)]
+
+
+def _pandas_type(series: Any) -> pa.DataType | None:
+    """The Arrow type of these values; None where none holds them as they are."""
+    if str(series.dtype) == "object":
+        classes = set(map(type, series[series.notna()]))
+        if len(classes) > 1 or not classes.issubset(_EXACT):
             return None
-        fields.append(pa.field(name, kinds.pop()))
-    return pa.schema(fields)
+    try:
+        return _array(series, None).type
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return None
 
 
-def _records(piece: Any) -> Iterator[dict[str, Any]]:
-    """A mapping a row, missing values as None."""
-    names = [str(name) for name in piece.columns]
-    columns = []
-    for index in range(len(names)):
-        values = piece.iloc[:, index].astype(object)
-        columns.append([_lists(value) for value in values.where(values.notna(), None)])
-    for row in zip(*columns, strict=True):
-        yield dict(zip(names, row, strict=True))
+def _common(kinds: set[pa.DataType | None]) -> pa.DataType | None:
+    """The type of a column with pieces of these types."""
+    known = {kind for kind in kinds if kind is None or not types.is_null(kind)} or {pa.null()}
+    return known.pop() if len(known) == 1 else None
+
+
+def _values(series: Any) -> Sequence[Any]:
+    """The values as Python objects, missing ones as None."""
+    values = series.astype(object)
+    return [_lists(value) for value in values.where(values.notna(), None)]
 
 
 def _lists(value: Any) -> Any:

@@ -175,10 +175,15 @@ def test_bad_byte_in_a_parquet_row_leaves_the_others() -> None:
     offsets = pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0")
     texts = pa.StringArray.from_buffers(3, offsets, pa.py_buffer(b"a\xffc"))
     good = pa.array(["x", "y", "z"])
-    for table in ({"prompt": texts}, {"prompt": good, "note": texts}):
+    for name, table in (
+        ("prompt", {"prompt": texts}),
+        ("note", {"prompt": good, "note": texts}),
+    ):
         pq.write_table(pa.table(table), "a.parquet")
         first, bad, last = read(["a.parquet"])
         assert isinstance(first, Line)
         assert isinstance(last, Line)
         assert isinstance(bad, BadLine)
-        assert bad.message == "a.parquet: row 2: not UTF-8 text: write the file again as UTF-8"
+        assert bad.message == (
+            f"a.parquet: row 2: column '{name}' is not UTF-8 text: write the file again as UTF-8"
+        )

@@ -192,7 +192,7 @@ def test_unstorable_parquet_value_makes_a_bad_row() -> None:
     pq.write_table(pa.table({"prompt": ["a", "b"], "at": times}), "a.parquet")
     bad, good = read(["a.parquet"])
     assert isinstance(bad, BadLine)
-    assert bad.message.startswith("a.parquet: row 1: holds a time outside the years")
+    assert bad.message.startswith("a.parquet: row 1: column 'at' holds a time outside the years")
     assert isinstance(good, Line)
 
 
@@ -252,8 +252,11 @@ def test_columns_above_the_bound_are_bad_lines(monkeypatch: pytest.MonkeyPatch) 
     [
         ("\ud800", "column 'x' has a lone surrogate: it is not valid Unicode, remove it"),
         (["\ud800"], "column 'x' has a lone surrogate: it is not valid Unicode, remove it"),
-        ({1, 2}, "column 'x' holds a set: give text, numbers, lists or dicts"),
-        ([object()], "column 'x' holds a object: give text, numbers, lists or dicts"),
+        ({1, 2}, "column 'x' holds a value of the type set: give text, numbers, lists or dicts"),
+        (
+            [object()],
+            "column 'x' holds a value of the type object: give text, numbers, lists or dicts",
+        ),
     ],
 )
 def test_value_that_no_row_holds_is_a_bad_line(value: object, reason: str) -> None:

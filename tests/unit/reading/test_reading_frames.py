@@ -133,7 +133,84 @@ def test_pandas_column_of_several_types_is_json() -> None:
     assert read.values["any"] == ["1", '"x"', None]
     assert read.values["deep"] == ['{"k":1}', '{"j":[2]}', None]
     assert (read.types["n"], read.values["n"]) == ("int64", [1, None, 3])
-    assert read.values["at"] == ["2024-01-02T00:00:00"] * 3
+    assert read.values["at"] == ["2024-01-02T00:00:00.000000"] * 3
+
+
+def test_pandas_column_of_lists_leaves_other_columns_their_types() -> None:
+    frame = pd.DataFrame(
+        {
+            "text": ["a", "b"],
+            "tags": [["x"], None],
+            "big": np.array([2**64 - 1, 0], "uint64"),
+            "small": np.array([1, 2], "int8"),
+            "at": pd.to_datetime(["2024-01-02", "2024-01-03"]).tz_localize("Europe/Berlin"),
+            "took": pd.to_timedelta([1, 2], unit="ns"),
+            "label": pd.Categorical(["x", "y"]),
+        }
+    )
+    read = Read(frame, template="{text}")
+    assert (read.types["tags"], read.values["tags"]) == ("json", ['["x"]', None])
+    assert (read.types["big"], read.values["big"]) == ("uint64", [2**64 - 1, 0])
+    assert read.types["small"] == "int8"
+    assert read.types["at"].endswith("tz=Europe/Berlin]")
+    assert (read.types["took"], read.values["took"]) == ("duration[ns]", [1, 2])
+    assert read.types["label"].startswith("dictionary<")
+
+
+def test_pandas_requests_beside_a_column_of_lists() -> None:
+    frame = pd.DataFrame(
+        {"prompt": [[1, 2], "b"], "max_tokens": [5, None], "stop": [["x"], None], "mine": [1, 2]}
+    )
+    read = Read(frame)
+    assert read.requests == [
+        {"prompt": [1, 2], "params": {"max_tokens": 5, "stop": ["x"]}},
+        {"prompt": "b"},
+    ]
+    assert read.values == {"mine": [1, 2]}
+
+
+DAY = datetime.date(2024, 1, 2)
+HOUR = datetime.datetime.combine(DAY, datetime.time(3))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "read_as"),
+    [
+        ([DAY, HOUR], "json", ['"2024-01-02"', '"2024-01-02T03:00:00"']),
+        (
+            [HOUR, HOUR.replace(tzinfo=datetime.UTC)],
+            "json",
+            ['"2024-01-02T03:00:00"', '"2024-01-02T03:00:00Z"'],
+        ),
+        ([pd.Timedelta(7, "ns"), None], "duration[ns]", [7, None]),
+        ([datetime.timedelta(seconds=1)], "duration[us]", [1_000_000]),
+        ([np.timedelta64(7, "ns")], "duration[ns]", [7]),
+        (
+            [np.datetime64("2024-01-02T03:04:05.123456789")],
+            "timestamp[ns]",
+            ["2024-01-02T03:04:05.123456789"],
+        ),
+        ([DAY, None], "date32[day]", ["2024-01-02", None]),
+        ([Decimal("1.10"), None], "decimal128(3, 2)", ["1.10", None]),
+        (
+            [[1.5, float("inf")], {"k": float("-inf")}],
+            "json",
+            ['[1.5,"Infinity"]', '{"k":"-Infinity"}'],
+        ),
+        ([[None, float("nan")], 1], "json", ["[null,null]", "1"]),
+    ],
+)
+def test_pandas_objects_lose_nothing(values: list[Any], kind: str, read_as: list[Any]) -> None:
+    frame = pd.DataFrame({"text": ["a"] * len(values), "x": pd.Series(values, dtype=object)})
+    read = Read(frame, template="{text}")
+    assert (read.types["x"], read.values["x"]) == (kind, read_as)
+
+
+def test_pandas_times_with_a_zone_are_refused() -> None:
+    time = datetime.time(1, tzinfo=datetime.UTC)
+    (bad,) = Read(pd.DataFrame({"text": ["a"], "x": [time]}), template="{text}").lines
+    assert isinstance(bad, BadLine)
+    assert "column 'x' holds a value of the type time: give text" in bad.message
 
 
 def test_pandas_type_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +226,12 @@ def test_named_index_of_a_frame_is_a_column() -> None:
     frame = pd.DataFrame({"text": ["a"]}, index=pd.Index([7], name="id"))
     assert Read(frame, template="{text}").values == {"id": [7], "text": ["a"]}
     assert Read(frame.reset_index(drop=True), template="{text}").values == {"text": ["a"]}
+
+
+def test_index_and_column_of_one_name_are_refused() -> None:
+    frame = pd.DataFrame({"text": ["a"]}, index=pd.Index([7], name="text"))
+    with pytest.raises(InputError, match="<table>: the column 'text' is there twice: rename one"):
+        Read(frame, template="{text}")
 
 
 def test_frame_whose_columns_are_numbers_is_read() -> None:

@@ -299,7 +299,9 @@ def test_given_invalid_utf8_in_parquet_when_read_then_the_row_is_named(here: Pat
     broken = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"a\xff"))
     found = of_parquet({"prompt": broken})
     assert requests(found) == [{"prompt": "a"}]
-    assert messages(found) == ["a.parquet: row 2: not UTF-8 text: write the file again as UTF-8"]
+    assert messages(found) == [
+        "a.parquet: row 2: column 'prompt' is not UTF-8 text: write the file again as UTF-8"
+    ]
 
 
 def test_given_a_date_beyond_python_when_a_template_is_filled_then_the_row_is_named(
@@ -309,8 +311,8 @@ def test_given_a_date_beyond_python_when_a_template_is_filled_then_the_row_is_na
     found = of_parquet({"d": dates}, template="{d}")
     assert requests(found) == [{"prompt": "1970-01-01"}]
     (message,) = messages(found)
-    assert message.startswith("a.parquet: row 2: a value can't be read")
-    assert message.endswith("convert its column to strings")
+    assert message.startswith("a.parquet: row 2: column 'd' can't be read")
+    assert message.endswith("convert it to strings")
 
 
 def test_given_a_parquet_without_rows_when_read_then_it_is_empty(here: Path) -> None:
