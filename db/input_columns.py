@@ -69,7 +69,8 @@ class InputColumn:
     #: | `dictionary<…>` | as its value type |
     #: | `json` | str of JSON text, with digits as the input wrote them; None for null |
     type: str
-    #: Base64 of an Arrow IPC schema with this one field, where `type` alone does not define it.
+    #: Base64 of an Arrow IPC schema with this one field, where `type` alone does not define it; of
+    #: ordered categories, of an IPC stream whose one batch has no row, and all categories.
     arrow: str | None = None
 
 

@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+def ordered_texts(table: pa.Table) -> dict[str, list[str]]:
+    """The categories of each column that has them in an order and as text."""
+    import pyarrow.types as types
+
+    return {
+        field.name: column.chunk(0).dictionary.to_pylist()
+        for field, column in zip(table.schema, table.columns, strict=True)
+        if types.is_dictionary(field.type)
+        and field.type.ordered
+        and (types.is_string(field.type.value_type) or types.is_large_string(field.type.value_type))
+        and column.num_chunks
+    }
+
+
 class Results:
     """The finished jobs of a batch, a record a sample; iterate as often as you like.
 
@@ -118,18 +132,21 @@ class Results:
         names: Mapping[str, str] | None = None,
         expand: bool = False,
     ) -> pl.DataFrame:
-        """`to_arrow` as a data frame of polars. Needs polars (the extra `polars`)."""
+        """`to_arrow` as a data frame of polars. Needs polars (the extra `polars`).
+
+        Ordered categories of text become an Enum.
+        """
         try:
             import polars as pl
         except ImportError as error:
             raise UsageError(f"polars is not installed: {install_command('polars')}") from error
-        frame = pl.from_arrow(
-            self.to_arrow(
-                provenance=provenance, input_columns=input_columns, names=names, expand=expand
-            )
+        table = self.to_arrow(
+            provenance=provenance, input_columns=input_columns, names=names, expand=expand
         )
+        frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)  # of a table, that is  # noqa: S101
-        return frame
+        enums = {name: pl.Enum(values) for name, values in ordered_texts(table).items()}
+        return frame.cast(enums) if enums else frame  # type: ignore[arg-type]
 
     def _table(self, options: RecordOptions) -> tuple[pa.Table, Layout]:
         import pyarrow as pa

@@ -26,6 +26,19 @@ from producer.export.provenance import Contributions, file_document
 from producer.export.refusals import explained
 
 PLAN, MANIFEST = "export.json", "manifest.json"
+#: Of each key of a plan, what a folder with another value has.
+OTHER = {
+    "batch": "of another batch",
+    "finished_at": "of the batch before it was run again",
+    "counts": "of the batch before it was run again",
+    "columns": "with other columns",
+    "rows_per_file": "with another --rows-per-file",
+    "format": "in another format",
+    "only": "of other records: --succeeded, --failed or --truncated differ",
+    "as_finished": "in another order",
+    "raw": "with another --raw",
+}
+_UNKNOWN = "with other options"
 #: What a killed run may leave.
 _PART = ".promptmill-*.part"
 
@@ -104,8 +117,8 @@ def _prepare(folder: Folder) -> None:
         differing = _differing(stored, folder.plan)
         if differing:
             raise UsageError(
-                f"{folder.path}: has an export with another {differing[0]}: give another folder, "
-                "or remove this one"
+                f"{folder.path}: has an export {OTHER.get(differing[0], _UNKNOWN)}: give another "
+                "folder, or remove this one"
             )
     with explained(str(folder.path)):
         for left in folder.path.glob(_PART):

@@ -11,10 +11,11 @@ from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as types
 
 from db.input_columns import ABSENT, InputColumn
-from producer.input_columns.arrow_types import arrow_type
+from producer.input_columns.arrow_types import arrow_type, ordered_categories
 
 #: Units of a second.
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -23,7 +24,12 @@ _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 def arrow_array(column: InputColumn, values: Sequence[Any]) -> pa.Array:
     """The column's values, in the form of `Result.columns`; what a row lacks is null."""
     plain = [None if value is ABSENT else value for value in values]
-    return array_of(plain, arrow_type(column))
+    type_ = arrow_type(column)
+    categories = ordered_categories(column)
+    if categories is None:
+        return array_of(plain, type_)
+    indices = pc.index_in(array_of(plain, type_.value_type), value_set=categories)
+    return pa.DictionaryArray.from_arrays(indices.cast(type_.index_type), categories, ordered=True)
 
 
 def array_of(values: Sequence[Any], type_: pa.DataType) -> pa.Array:

@@ -55,7 +55,11 @@ def _plain_nested(type_: pa.DataType) -> pa.DataType:
 
 
 def _plain_field(field: pa.Field) -> pa.Field:
-    return field.with_type(plain_type(field.type))
+    """Of categories within a nested value, the order is not stored."""
+    type_ = plain_type(field.type)
+    if types.is_dictionary(type_):
+        type_ = pa.dictionary(type_.index_type, type_.value_type)
+    return field.with_type(type_)
 
 
 def cells_of(array: pa.Array) -> list[Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
+from functools import lru_cache
 
 import pyarrow as pa
+import pyarrow.types as types
 
 from db.input_columns import JSON, InputColumn
 
@@ -14,13 +16,51 @@ _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 _FIXED_BINARY = re.compile(r"fixed_size_binary\[(\d+)\]")
 
 
-def input_column(name: str, type_: pa.DataType) -> InputColumn:
-    """The column of that Arrow type."""
+#: Categories whose order is stored, at most.
+MAX_ORDERED = 10_000
+
+
+def input_column(name: str, type_: pa.DataType, categories: pa.Array | None = None) -> InputColumn:
+    """The column of that Arrow type; of ordered categories, with all of them in their order."""
+    if types.is_dictionary(type_) and type_.ordered:
+        if categories is None or len(categories) > MAX_ORDERED:
+            return input_column(name, _unordered(type_))
+        return InputColumn(name, str(type_), _with_categories(type_, categories))
     text = str(type_)
     if _named(text) == type_:
         return InputColumn(name, text)
     schema = pa.schema([pa.field("", type_)])
     return InputColumn(name, text, b64encode(schema.serialize().to_pybytes()).decode())
+
+
+def without_order(column: InputColumn) -> InputColumn:
+    """The same column of categories, in no order."""
+    return input_column(column.name, _unordered(arrow_type(column)))
+
+
+def _unordered(type_: pa.DictionaryType) -> pa.DictionaryType:
+    return pa.dictionary(type_.index_type, type_.value_type)
+
+
+def _with_categories(type_: pa.DictionaryType, categories: pa.Array) -> str:
+    empty = pa.DictionaryArray.from_arrays(pa.array([], type_.index_type), categories, ordered=True)
+    batch = pa.record_batch([empty], names=[""])
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, batch.schema) as writer:
+        writer.write_batch(batch)
+    return b64encode(stream.getvalue().to_pybytes()).decode()
+
+
+def ordered_categories(column: InputColumn) -> pa.Array | None:
+    """All categories of a column that has them in an order; None: it has none."""
+    is_ordered = column.arrow is not None and column.type.endswith("ordered=1>")
+    return _categories(column.arrow) if is_ordered else None
+
+
+@lru_cache(maxsize=64)
+def _categories(stored: str) -> pa.Array:
+    with pa.ipc.open_stream(pa.py_buffer(b64decode(stored))) as reader:
+        return reader.read_next_batch().column(0).dictionary
 
 
 def arrow_type(column: InputColumn) -> pa.DataType:

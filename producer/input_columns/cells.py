@@ -148,9 +148,9 @@ def _of_library_type(value: Any) -> tuple[Any, str]:
         plain = value.tolist()
         if str(value.dtype) in _NANOSECONDS and plain is not None:
             return _nanoseconds(value, plain)
-        if value.dtype.kind not in "mM" or type(plain) is not int:
-            if type(plain) is not type(value):
-                return cell_of(plain)
+        is_finer = value.dtype.kind in "mM" and type(plain) is int
+        if not is_finer and type(plain) is not type(value):
+            return cell_of(plain)
     raise BadCell(
         f"holds a value of the type {type(value).__name__}: give text, numbers, lists or dicts"
     )

@@ -111,13 +111,15 @@ def _unencodable(values: Mapping[str, Any]) -> str:
 class _Column:
     """What is known of one column's values."""
 
-    __slots__ = ("_digits", "_largest", "_text", "_types", "index", "name")
+    __slots__ = ("_differs", "_digits", "_largest", "_text", "_types", "index", "name")
 
     def __init__(self, name: str, index: int) -> None:
         self.name = name
         self.index = index
         #: Types of its values, each with what `InputColumn.arrow` says of it.
         self._types: dict[str, str | None] = {}
+        #: Whether of one type, `InputColumn.arrow` says different things.
+        self._differs = False
         #: The largest integer among them.
         self._largest = 0
         #: Decimal digits before and after the point.
@@ -137,7 +139,8 @@ class _Column:
                 self._types["string"] = None
                 return value
             return self._python(value)
-        self._types[kind.type] = kind.arrow
+        if self._types.setdefault(kind.type, kind.arrow) != kind.arrow:
+            self._differs = True
         if type(value) is int and abs(value) > self._largest:
             self._largest = abs(value)
         return json_cell(value) if type(value) in (list, dict) else value
@@ -174,7 +177,12 @@ class _Column:
             types.pop("null", None)
         if len(types) == 1:
             ((type_, arrow),) = types.items()
-            return InputColumn(self.name, self._decimal() if type_ == "decimal" else type_, arrow)
+            column = InputColumn(self.name, self._decimal() if type_ == "decimal" else type_, arrow)
+            if self._differs and type_.startswith("dictionary<"):
+                from producer.input_columns.arrow_types import without_order
+
+                return without_order(column)
+            return column
         return InputColumn(self.name, self._common(frozenset(types)))
 
     def _common(self, types: frozenset[str]) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.types as types
 
 from db.errors import InputError
 from db.input_columns import InputColumn
+from producer.input_columns.arrow_arrays import array_of
 from producer.input_columns.arrow_cells import Unstorable, cells_of, plain_type
 from producer.input_columns.arrow_types import input_column
 from producer.input_columns.header import InputRow, ValueKind
@@ -57,13 +59,10 @@ def arrow_rows(
     by_template: bool,
 ) -> Iterator[tuple[int, TableRow | Flaw]]:
     """Each row with its number, from 1; a Flaw where it has a value that can't be read."""
-    kinds = {column: _kind(schema.field(column), name) for column in columns.data}
+    kinds = _Kinds(schema, columns.data, name)
     number = 0
     for piece in pieces:
-        of_piece: dict[str, InputColumn | ValueKind] = {
-            column: ValueKind.PYTHON if column in piece.objects else kind
-            for column, kind in kinds.items()
-        }
+        of_piece = kinds.of(piece)
         data = [_cells(piece, column) for column in columns.data]
         rows = zip(*data, strict=True) if data else [()] * piece.batch.num_rows
         for request, cells in zip(_requests(piece, columns.request), rows, strict=True):
@@ -74,9 +73,35 @@ def arrow_rows(
             )
 
 
-def _kind(field: pa.Field, name: str) -> InputColumn:
+class _Kinds:
+    """What the values of a table's columns are. Raises InputError for what a row cannot store."""
+
+    def __init__(self, schema: pa.Schema, columns: Sequence[str], name: str) -> None:
+        self._types = {column: _type(schema.field(column), name) for column in columns}
+        self._kinds = {column: input_column(column, kind) for column, kind in self._types.items()}
+        #: Of ordered categories, those that the last piece had.
+        self._categories: dict[str, pa.Array | None] = {
+            column: None
+            for column in columns
+            if types.is_dictionary(schema.field(column).type) and self._types[column].ordered
+        }
+
+    def of(self, piece: Piece) -> dict[str, InputColumn | ValueKind]:
+        for column, before in self._categories.items():
+            categories = piece.batch.column(column).dictionary
+            if before is None or not before.equals(categories):
+                self._categories[column] = categories
+                plain = array_of(cells_of(categories), self._types[column].value_type)
+                self._kinds[column] = input_column(column, self._types[column], plain)
+        return {
+            column: ValueKind.PYTHON if column in piece.objects else kind
+            for column, kind in self._kinds.items()
+        }
+
+
+def _type(field: pa.Field, name: str) -> pa.DataType:
     try:
-        return input_column(field.name, plain_type(field.type))
+        return plain_type(field.type)
     except Unstorable as refused:
         raise InputError(f"{name}: the column {shown(field.name)} {refused}") from None
 

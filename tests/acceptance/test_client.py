@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,38 @@ def test_given_a_worker_when_prompts_are_submitted_then_typed_results_come_back(
     assert list(frame["text"])[:2] == ["one two", "three"]
     assert frame.loc[1, "custom_id"] == "third"
     assert list(frame["seed"]) == [one.seed for one in found], "no digit is lost"
+
+
+def test_data_frame_of_polars_has_exact_numbers_beside_failed_rows(
+    embedded: Mill, client: Client
+) -> None:
+    polars = pytest.importorskip("polars")
+    rows = polars.DataFrame(
+        {
+            "text": ["one two", "[[fail]]", "three"],
+            "number": [2**53 + 1, None, -(2**63)],
+            "large": polars.Series([2**64 - 1, 0, None], dtype=polars.UInt64),
+            "price": polars.Series([Decimal("1.10"), None, Decimal("0.01")]),
+            "took": polars.Series([timedelta(microseconds=1), None, timedelta(days=9)]),
+            "at": polars.Series([datetime(2024, 1, 2, tzinfo=UTC), None, None]),
+            "size": polars.Series(["high", None, "low"], dtype=polars.Enum(["low", "high"])),
+            "tags": [["x", None], None, []],
+        }
+    )
+    embedded.worker(echoing(faults=True))
+    batch = client.submit(rows, model=embedded.model, template="{text}", params={"seed": 2**53 + 1})
+    client.wait(batch.id, poll=0.02)
+
+    frame = client.results(batch.id).to_polars(provenance=True, names={"text": "answer"})
+
+    assert frame.select(rows.columns).to_dict(as_series=False) == rows.to_dict(as_series=False)
+    assert {name: frame.schema[name] for name in rows.columns} == dict(rows.schema)
+    assert frame["state"].to_list() == ["succeeded", "failed", "succeeded"]
+    assert frame["answer"].to_list() == ["one two", None, "three"]
+    assert frame["completion_tokens"].to_list()[0] == 2
+    assert frame.schema["completion_tokens"] == polars.Int32
+    seeds = [result.seed for result in client.results(batch.id)]
+    assert (frame["seed"].to_list(), frame.schema["seed"]) == (seeds, polars.Int64)
 
 
 def test_given_an_iterator_when_submitted_then_it_is_read_once(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.acceptance.mill import Mill
-from tests.support.processes import command, environment
+from tests.support.processes import command, environment, eventually
 
 ROWS = 300
 HEADER = ["number", "name", "price", "note", "review"]
@@ -66,6 +66,34 @@ def test_table_comes_back_with_a_label_in_every_format(embedded: Mill, tmp_path:
     assert frame["number"].dtype == "int64"
     assert frame["number"].tolist() == parquet["number"].to_pylist()
     assert set(frame["label"]) == {"Review: words"}
+
+
+def test_killed_export_of_numbered_files_is_continued(embedded: Mill, tmp_path: Path) -> None:
+    rows = pa.table({"text": [f"row {line}" for line in range(8_000)], "line": range(8_000)})
+    batch = embedded.client.submit(rows, model=embedded.model, template="{text}")
+    embedded.client.cancel(batch.id)
+    export = ("results", batch.id, "--rows-per-file", "200", "-o")
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    embedded.ok(*export, str(whole))
+
+    process = embedded.background(*export, str(folder))
+    second = folder / "part-00001.parquet"
+    eventually(lambda: second.exists() or None, what="a second file")
+    process.kill()
+    process.communicate()
+
+    assert not (folder / "manifest.json").exists()
+    assert len(list(folder.glob("part-*"))) < 40
+    kept = second.stat().st_mtime_ns
+    embedded.ok(*export, str(folder))
+    assert second.stat().st_mtime_ns == kept, "it is not written again"
+    names = sorted(path.name for path in whole.iterdir())
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert len(names) == 42
+    for name in names:
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    tables = [pq.read_table(path) for path in sorted(folder.glob("part-*"))]
+    assert pa.concat_tables(tables).select(rows.column_names).equals(rows)
 
 
 def test_run_to_a_pipe_that_closes_ends_as_its_batch_did(embedded: Mill) -> None:

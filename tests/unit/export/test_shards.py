@@ -13,7 +13,7 @@ import pytest
 from db.errors import UsageError
 from db.pages import MadePage, Page
 from db.records import Batch, Result
-from producer.export import write_pages
+from producer.export import shards, write_pages
 from producer.export.layout import RecordOptions, layout_of
 from producer.export.shards import Folder, plan_of, write_shards
 from tests.support.results import batch, many
@@ -98,9 +98,9 @@ def test_lost_file_is_written_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "rows", "differs"),
     [
-        ({"id": "bq7wn4c2kd9t"}, 5, "batch"),
-        ({"finished_at": 1.0}, 5, "finished_at"),
-        ({}, 6, "rows_per_file"),
+        ({"id": "bq7wn4c2kd9t"}, 5, "of another batch"),
+        ({"finished_at": 1.0}, 5, "of the batch before it was run again"),
+        ({}, 6, "with another --rows-per-file"),
     ],
 )
 def test_folder_of_another_export_is_refused(
@@ -108,9 +108,15 @@ def test_folder_of_another_export_is_refused(
 ) -> None:
     export(tmp_path, 12)
     before = names(tmp_path)
-    with pytest.raises(UsageError, match=f"has an export with another {differs}"):
+    with pytest.raises(UsageError, match=f"has an export {differs}: give another folder"):
         export(tmp_path, 12, of=batch(**changes), rows=rows)
     assert names(tmp_path) == before
+
+
+def test_every_key_of_a_plan_has_words_for_a_difference() -> None:
+    layout = layout_of(batch(), RecordOptions(), documents=False)
+    options = {"format": "csv", "only": None, "as_finished": False, "raw": False}
+    assert set(plan_of(batch(), layout, options, 5)) - {"object"} == set(shards.OTHER)
 
 
 def test_folder_with_other_files_is_refused(tmp_path: Path) -> None:

@@ -66,12 +66,22 @@ def through_json(values: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_arrow_column_survives_storage(kind: str) -> None:
     array = ARRAYS[kind]
-    column = input_column("x", array.type)
+    categories = array.dictionary if isinstance(array, pa.DictionaryArray) else None
+    column = input_column("x", array.type, categories)
     assert arrow_type(column) == array.type
     back = arrow_array(column, through_json(cells_of(array)))
     back.validate(full=True)
     assert back.type == array.type
     assert same(back, array)
+    if array.type == ARRAYS["ordered category"].type:
+        assert back.dictionary.equals(array.dictionary)
+
+
+def test_order_of_nested_categories_is_not_stored() -> None:
+    array = pa.ListArray.from_arrays([0, 2, 3], ARRAYS["ordered category"])
+    type_ = plain_type(array.type)
+    assert not type_.value_type.ordered
+    assert same(array_of(through_json(cells_of(array)), type_), array)
 
 
 @pytest.mark.parametrize("kind", ["list", "struct", "map", "fixed list", "deep", "category"])

@@ -17,6 +17,8 @@ import pytest
 from db.errors import InputError
 from db.input_columns import decoded_rows
 from producer import intake
+from producer.input_columns import arrow_types
+from producer.input_columns.arrow_arrays import arrow_array
 from producer.reading import BadLine, Line, tables
 
 OPTIONS: Any = {"max_prompt_bytes": 1 << 20, "given_format": None}
@@ -36,7 +38,12 @@ class Read:
             name: [row[index] for row in rows if row is not None]
             for index, name in enumerate(self.types)
         }
+        self.columns = {column.name: column for column in reading.header.columns}
         self.requests = [line.request for line in self.lines if isinstance(line, Line)]
+
+    def array(self, name: str) -> pa.Array:
+        """The column as Arrow."""
+        return arrow_array(self.columns[name], self.values[name])
 
 
 TABLE = pa.table(
@@ -222,6 +229,42 @@ def test_pandas_type_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [line.number for line in read.lines] == [1, 2, 3, 4, 5]
 
 
+SIZES = pd.CategoricalDtype(["low", "mid", "high"], ordered=True)
+
+
+def test_ordered_categories_keep_their_order_and_those_without_a_row() -> None:
+    frame = pd.DataFrame(
+        {"text": list("abc"), "size": pd.Series(["high", "low", None], dtype=SIZES)}
+    )
+    array = Read(frame, template="{text}").array("size")
+    assert array.type.ordered
+    assert array.dictionary.to_pylist() == ["low", "mid", "high"]
+    assert array.to_pylist() == ["high", "low", None]
+
+
+def test_categories_in_two_orders_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_ROWS", 1)
+    batches = [
+        pa.record_batch(
+            {
+                "text": ["a"],
+                "size": pa.DictionaryArray.from_arrays([0], categories, ordered=True),
+            }
+        )
+        for categories in (["low", "high"], ["high", "low"])
+    ]
+    array = Read(pa.Table.from_batches(batches), template="{text}").array("size")
+    assert not array.type.ordered
+    assert array.to_pylist() == ["low", "high"]
+
+
+def test_order_of_very_many_categories_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrow_types, "MAX_ORDERED", 2)
+    frame = pd.DataFrame({"text": ["a"], "size": pd.Series(["low"], dtype=SIZES)})
+    array = Read(frame, template="{text}").array("size")
+    assert (array.type.ordered, array.to_pylist()) == (False, ["low"])
+
+
 def test_named_index_of_a_frame_is_a_column() -> None:
     frame = pd.DataFrame({"text": ["a"]}, index=pd.Index([7], name="id"))
     assert Read(frame, template="{text}").values == {"id": [7], "text": ["a"]}
@@ -255,6 +298,16 @@ def test_polars_frame_keeps_columns_and_types() -> None:
     assert read.values["tags"] == [["x"], None]
     assert read.values["label"] == ["a", "b"]
     assert Read(polars.Series(["a"])).requests == [{"prompt": "a"}]
+
+
+def test_enum_of_polars_keeps_its_categories_in_their_order() -> None:
+    polars = pytest.importorskip("polars")
+    sizes = polars.Series(["high", None], dtype=polars.Enum(["low", "mid", "high"]))
+    array = Read(polars.DataFrame({"text": ["a", "b"], "size": sizes}), template="{text}").array(
+        "size"
+    )
+    assert array.dictionary.to_pylist() == ["low", "mid", "high"]
+    assert array.to_pylist() == ["high", None]
 
 
 def test_dataset_of_hugging_face_keeps_columns_and_types() -> None:
