@@ -149,8 +149,9 @@ class Database:
     def _translate(self, error: Exception) -> DatabaseError:
         url, cause = redact(self.url), _cause(error)
         if "disk is full" in cause or "No space left" in cause:
+            also = ", or that of temporary files (TMPDIR)" if self.dialect == "sqlite" else ""
             return DatabaseUnwritable(
-                f"database {url}: the disk is full: free some space, then go on"
+                f"database {url}: the disk is full{also}: free some space, then go on"
             )
         if "readonly" in cause or "read-only" in cause:
             return DatabaseUnwritable(f"database {url} is read-only: make it writable, then go on")

@@ -146,7 +146,7 @@ class Results:
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)  # of a table, that is  # noqa: S101
         enums = {name: pl.Enum(values) for name, values in ordered_texts(table).items()}
-        return frame.cast(enums) if enums else frame  # type: ignore[arg-type]
+        return frame.cast(enums) if enums else frame
 
     def _table(self, options: RecordOptions) -> tuple[pa.Table, Layout]:
         import pyarrow as pa

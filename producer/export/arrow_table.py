@@ -27,6 +27,8 @@ _CHARACTERS = 16 << 20
 _LOGPROBS_WEIGHT = 8
 #: Bytes of a number of an embedding.
 _NUMBER = 4
+#: As many characters as a number within a nested cell counts for.
+_CELL_NUMBER = 8
 
 _TOKEN = [
     pa.field("token", pa.string()),
@@ -101,8 +103,22 @@ def _sizes(page: Page) -> Iterable[int]:
             for index, value in enumerate(values):
                 sizes[index] += len(value or ()) * weight
     for index, row in enumerate(page.column("columns")):
-        sizes[index] += sum(len(cell) for cell in row or () if isinstance(cell, str))
+        sizes[index] += sum(
+            _size(cell) for cell in row or () if isinstance(cell, str | list | dict)
+        )
     return sizes
+
+
+def _size(cell: Any) -> int:
+    """Characters that a cell of the input takes, about; of a list, all items are like the first."""
+    if isinstance(cell, str):
+        return len(cell)
+    if isinstance(cell, dict):
+        return sum(map(_size, cell.values()))
+    if not isinstance(cell, list):
+        return _CELL_NUMBER
+    is_flat = bool(cell) and not isinstance(cell[0], str | list | dict)
+    return _CELL_NUMBER * len(cell) if is_flat else sum(map(_size, cell))
 
 
 def _type_of(column: OutputColumn) -> pa.DataType:

@@ -72,7 +72,9 @@ def test_data_frame_of_polars_has_exact_numbers_beside_failed_rows(
         }
     )
     embedded.worker(echoing(faults=True))
-    batch = client.submit(rows, model=embedded.model, template="{text}", params={"seed": 2**53 + 1})
+    batch = client.submit(
+        rows, model=embedded.model, template="{text}", params={"seed": 2**53 + 1, "temperature": 0}
+    )
     client.wait(batch.id, poll=0.02)
 
     frame = client.results(batch.id).to_polars(provenance=True, names={"text": "answer"})

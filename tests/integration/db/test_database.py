@@ -113,7 +113,9 @@ def test_given_a_full_disk_when_written_then_the_message_says_so_and_nothing_is_
     large = [NewJob(line, '{"prompt": "%s"}' % ("x" * 10_000)) for line in range(2, 500)]
     with pytest.raises(DatabaseError) as failure, database.write() as connection:
         jobs.insert_slice(connection, batch.key, large, now=1.0)
-    assert failure.value.message.endswith("the disk is full: free some space, then go on")
+    assert failure.value.message.endswith(
+        "the disk is full, or that of temporary files (TMPDIR): free some space, then go on"
+    )
     with database.read() as connection:
         assert connection.execute(select(job_table.c.line)).scalars().all() == [1]
     database.close()

@@ -6,10 +6,15 @@ import json
 import tracemalloc
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from producer.export import FORMATS, ExportFormat, write
-from tests.support.results import LOGPROBS, many
+from db.pages import MadePage
+from producer.export import FORMATS, ExportFormat, RecordOptions, write
+from producer.export.arrow_table import record_batches
+from producer.export.layout import layout_of
+from producer.input_columns.arrow_types import input_column
+from tests.support.results import LOGPROBS, batch, many
 
 MIB = 1 << 20
 
@@ -49,3 +54,22 @@ def test_given_long_logprobs_when_written_as_parquet_then_memory_stays_bounded(
 ) -> None:
     logprobs = json.dumps(LOGPROBS * 500)
     assert peak_of(100, tmp_path / "out", "parquet", logprobs=logprobs) < 40 * MIB
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        (pa.list_(pa.float64()), [0.5] * 2_000),
+        (pa.list_(pa.list_(pa.float64())), [[0.5] * 20] * 100),
+        (pa.list_(pa.string()), ["x" * 80] * 200),
+    ],
+)
+def test_rows_with_long_lists_of_the_input_are_few_in_a_batch(
+    type_: pa.DataType, value: object
+) -> None:
+    column = input_column("v", type_)
+    layout = layout_of(batch(input_columns=(column,)), RecordOptions(), documents=False)
+    pages = [MadePage(list(many(3_000, columns=[value])))]
+    sizes = [rows.num_rows for rows in record_batches(pages, layout)]
+    assert sum(sizes) == 3_000
+    assert max(sizes) <= 1_100
