@@ -55,10 +55,10 @@ def _plain_nested(type_: pa.DataType) -> pa.DataType:
 
 
 def _plain_field(field: pa.Field) -> pa.Field:
-    """Of categories within a nested value, the order is not stored."""
+    """Of categories within a nested value, neither their order nor their number is stored."""
     type_ = plain_type(field.type)
     if types.is_dictionary(type_):
-        type_ = pa.dictionary(type_.index_type, type_.value_type)
+        type_ = pa.dictionary(pa.int32(), type_.value_type)
     return field.with_type(type_)
 
 

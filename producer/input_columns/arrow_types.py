@@ -13,6 +13,7 @@ from db.input_columns import JSON, InputColumn
 
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns), tz=([^\]]+)\]")
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
+_SMALL_INDICES = re.compile(r"indices=(u?)int(8|16), ordered=[01]>$")
 _FIXED_BINARY = re.compile(r"fixed_size_binary\[(\d+)\]")
 
 
@@ -36,6 +37,17 @@ def input_column(name: str, type_: pa.DataType, categories: pa.Array | None = No
 def without_order(column: InputColumn) -> InputColumn:
     """The same column of categories, in no order."""
     return input_column(column.name, _unordered(arrow_type(column)))
+
+
+def index_limit(type_: str) -> int | None:
+    """Categories that the small indices of a type of that name can tell apart; None: enough."""
+    found = _SMALL_INDICES.search(type_)
+    return None if found is None else 2 ** (int(found[2]) - (not found[1]))
+
+
+def with_large_indices(column: InputColumn) -> InputColumn:
+    """The same column, with room for any number of categories, in no order."""
+    return input_column(column.name, pa.dictionary(pa.int32(), arrow_type(column).value_type))
 
 
 def _unordered(type_: pa.DictionaryType) -> pa.DictionaryType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ MAX_ROW_BYTES = 4 * 2**20
 
 _SIGNED = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"})
 _TEXTS = frozenset({"string", "large_string", "string_view"})
+_DICTIONARY = re.compile(r"dictionary<values=(.+), indices=u?int\d+, ordered=[01]>$")
 #: Digits of the two sizes of decimals.
 _DECIMALS = (("decimal128", 38), ("decimal256", 76))
 
@@ -111,7 +113,10 @@ def _unencodable(values: Mapping[str, Any]) -> str:
 class _Column:
     """What is known of one column's values."""
 
-    __slots__ = ("_differs", "_digits", "_largest", "_text", "_types", "index", "name")
+    __slots__ = (
+        "_categories", "_differs", "_digits", "_largest", "_limit", "_text", "_types", "index",
+        "name",
+    )  # fmt: skip
 
     def __init__(self, name: str, index: int) -> None:
         self.name = name
@@ -120,6 +125,10 @@ class _Column:
         self._types: dict[str, str | None] = {}
         #: Whether of one type, `InputColumn.arrow` says different things.
         self._differs = False
+        #: Categories that its indices can tell apart, where these are small, and those it has, at
+        #: most one more than that: several files may have others each.
+        self._limit: int | None = None
+        self._categories: set[Any] = set()
         #: The largest integer among them.
         self._largest = 0
         #: Decimal digits before and after the point.
@@ -139,11 +148,22 @@ class _Column:
                 self._types["string"] = None
                 return value
             return self._python(value)
-        if self._types.setdefault(kind.type, kind.arrow) != kind.arrow:
+        if kind.type not in self._types:
+            self._types[kind.type] = kind.arrow
+            self._set_limit(kind.type)
+        elif self._types[kind.type] != kind.arrow:
             self._differs = True
+        if self._limit is not None and value is not None and len(self._categories) <= self._limit:
+            self._categories.add(value if value.__hash__ else str(value))
         if type(value) is int and abs(value) > self._largest:
             self._largest = abs(value)
         return json_cell(value) if type(value) in (list, dict) else value
+
+    def _set_limit(self, type_: str) -> None:
+        if type_.startswith("dictionary<"):
+            from producer.input_columns.arrow_types import index_limit
+
+            self._limit = index_limit(type_)
 
     def _python(self, value: Any) -> Any:
         cell, type_ = cell_of(value)
@@ -178,12 +198,22 @@ class _Column:
         if len(types) == 1:
             ((type_, arrow),) = types.items()
             column = InputColumn(self.name, self._decimal() if type_ == "decimal" else type_, arrow)
-            if self._differs and type_.startswith("dictionary<"):
-                from producer.input_columns.arrow_types import without_order
+            return self._of_categories(column) if type_.startswith("dictionary<") else column
+        values = {found[1] if (found := _DICTIONARY.match(type_)) else type_ for type_ in types}
+        if len(values) == 1 and all(map(_DICTIONARY.match, types)):
+            from producer.input_columns.arrow_types import with_large_indices
 
-                return without_order(column)
-            return column
-        return InputColumn(self.name, self._common(frozenset(types)))
+            type_, arrow = next(iter(types.items()))
+            return with_large_indices(InputColumn(self.name, type_, arrow))
+        return InputColumn(self.name, self._common(frozenset(values)))
+
+    def _of_categories(self, column: InputColumn) -> InputColumn:
+        """The column, with indices for all of its categories, and their order if they have one."""
+        from producer.input_columns.arrow_types import with_large_indices, without_order
+
+        if self._limit is not None and len(self._categories) > self._limit:
+            return with_large_indices(column)
+        return without_order(column) if self._differs else column
 
     def _common(self, types: frozenset[str]) -> str:
         """A type for values of several."""

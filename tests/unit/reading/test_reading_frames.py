@@ -6,12 +6,14 @@ import datetime
 import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from db.errors import InputError
@@ -263,6 +265,55 @@ def test_order_of_very_many_categories_is_not_stored(monkeypatch: pytest.MonkeyP
     frame = pd.DataFrame({"text": ["a"], "size": pd.Series(["low"], dtype=SIZES)})
     array = Read(frame, template="{text}").array("size")
     assert (array.type.ordered, array.to_pylist()) == (False, ["low"])
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "stored"),
+    [
+        (pa.int8(), 64, "int8"),
+        (pa.int8(), 65, "int32"),
+        (pa.uint8(), 128, "uint8"),
+        (pa.uint8(), 129, "int32"),
+    ],
+)
+def test_indices_have_room_for_the_categories_of_all_pieces(
+    index: pa.DataType, count: int, stored: str
+) -> None:
+    batches = []
+    for piece in "ab":
+        labels = [f"{piece}{number}" for number in range(count)]
+        categories = pa.DictionaryArray.from_arrays(pa.array(range(count), index), labels)
+        batches.append(pa.record_batch({"text": labels, "label": categories}))
+    read = Read(pa.Table.from_batches(batches), template="{text}")
+    array = read.array("label")
+    assert str(array.type.index_type) == stored
+    assert array.to_pylist() == read.values["text"]
+
+
+LABELS = pa.array(["x", "y"])
+
+
+@pytest.mark.parametrize(
+    ("types", "kind"),
+    [
+        (
+            [pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int16(), pa.string())],
+            "dictionary<values=string, indices=int32, ordered=0>",
+        ),
+        ([pa.dictionary(pa.int8(), pa.string()), pa.string()], "string"),
+        ([pa.string(), pa.dictionary(pa.int8(), pa.large_string())], "string"),
+    ],
+)
+def test_files_may_differ_in_how_categories_are_stored(
+    types: list[pa.DataType], kind: str, tmp_path: Path
+) -> None:
+    for number, type_ in enumerate(types):
+        labels = LABELS.cast(pa.large_string()) if "large" in str(type_) else LABELS
+        table = pa.table({"text": LABELS, "label": labels.dictionary_encode().cast(type_)})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    read = Read(str(tmp_path / "*.parquet"), template="{text}")
+    assert read.types["label"] == kind
+    assert read.array("label").to_pylist() == ["x", "y"] * 2
 
 
 def test_named_index_of_a_frame_is_a_column() -> None:
