@@ -123,7 +123,10 @@ def _row(
 ) -> TableRow | Flaw:
     flaws = [cell for cell in (request, *cells.values()) if isinstance(cell, Flaw)]
     if flaws or isinstance(request, Flaw):
-        return flaws[0]
+        # NULL, so that the columns keep their order.
+        readable = {name: None if isinstance(cell, Flaw) else cell for name, cell in cells.items()}
+        left = {} if isinstance(request, Flaw) else request
+        return Flaw(flaws[0].reason, TableRow(left, InputRow(readable, kinds)))
     try:
         return TableRow(request if by_template else _given(request), InputRow(cells, kinds))
     except Refusal as refusal:

@@ -73,3 +73,5 @@ class Flaw:
     """Stands where a file's item should be when the item could not even be decoded."""
 
     reason: str
+    #: What of a table's row could be read.
+    row: TableRow | None = None

@@ -99,6 +99,8 @@ class RequestParser:
             ):
                 return Line(source, number, {"prompt": prompt}, custom_id)
         columns = None
+        if isinstance(item, Flaw):
+            return self._bad_row(item, source, number, unit)
         try:
             item, row = self._splitter.split(item)
             if row is not None:
@@ -111,6 +113,16 @@ class RequestParser:
             return line if columns is None else line._replace(columns=columns)
         except Refusal as refusal:
             return BadLine(source, number, refusal.reason, _usable_id(item), unit, columns)
+
+    def _bad_row(self, flaw: Flaw, source: str, number: int, unit: str) -> BadLine:
+        """A BadLine with what of it could be read."""
+        if flaw.row is None:
+            return BadLine(source, number, flaw.reason, None, unit)
+        try:
+            columns = self._encoded(flaw.row.columns)
+        except Refusal:
+            columns = None
+        return BadLine(source, number, flaw.reason, _usable_id(flaw.row.request), unit, columns)
 
     def _encoded(self, row: InputRow) -> str | None:
         try:
@@ -128,8 +140,6 @@ class RequestParser:
             return self._mapping(item, source, number)
         if isinstance(item, str):
             return Line(source, number, self._of_text(item))
-        if isinstance(item, Flaw):
-            raise Refusal(item.reason)
         raise Refusal(f"this is {kind(item)}: a request is text or an object")
 
     def _mapping(self, item: Mapping[str, Any], source: str, number: int) -> Line:

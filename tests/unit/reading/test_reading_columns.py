@@ -189,9 +189,11 @@ def test_parquet_columns_keep_their_arrow_types() -> None:
 
 def test_unstorable_parquet_value_makes_a_bad_row() -> None:
     times = pa.array([10**15, 0], pa.timestamp("ms"))
-    pq.write_table(pa.table({"prompt": ["a", "b"], "at": times}), "a.parquet")
+    rows = {"custom_id": ["x", "y"], "prompt": ["a", "b"], "at": times, "mine": [1, 2]}
+    pq.write_table(pa.table(rows), "a.parquet")
     bad, good = read(["a.parquet"])
     assert isinstance(bad, BadLine)
+    assert (bad.custom_id, bad.columns) == ("x", "[null,1]")
     assert bad.message.startswith("a.parquet: row 1: column 'at' holds a time outside the years")
     assert isinstance(good, Line)
 
