@@ -24,6 +24,7 @@ from tests.support.openai_servers import (
     transformers_serve,
     vllm_serve,
 )
+from tests.support.processes import eventually
 from tests.support.tiny_models import Kind
 from worker.engine.protocol import (
     Cancelled,
@@ -393,6 +394,25 @@ def test_given_answers_when_asked_then_stats_count_them(engine: Engine) -> None:
     assert after.prompt_tokens - before.prompt_tokens == prompts
     made = sum(s.completion_tokens for one in answer.values() for s in one.samples)
     assert after.completion_tokens - before.completion_tokens == made
+
+
+def test_given_a_request_that_runs_when_asked_then_stats_count_its_tokens_so_far(
+    sort: Make,
+) -> None:
+    if sort.name.startswith(("echo", "openai-")):
+        pytest.skip("an answer comes whole there")
+    engine = sort.started()
+    try:
+        before = engine.stats().completion_tokens
+        collector = Collector()
+        engine.submit(request("long", PROMPT, **ENDLESS), collector.on_done)
+        eventually(
+            lambda: collector.answers or engine.stats().completion_tokens > before,
+            what="a token, or the answer",
+        )
+        assert not collector.answers
+    finally:
+        engine.close()
 
 
 def test_given_an_engine_when_started_then_it_says_what_it_is(sort: Make) -> None:

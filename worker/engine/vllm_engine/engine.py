@@ -84,7 +84,6 @@ class VllmEngine:
         self._lock = Lock()
         self._jobs: dict[str, _Job] = {}
         self._prompt_tokens = 0
-        self._completion_tokens = 0
         self._closed = False
         self._started: _Started | None = None
 
@@ -116,14 +115,13 @@ class VllmEngine:
     def stats(self) -> EngineStats:
         started = self._running
         with self._lock:
-            in_flight = len(self._jobs)
-            prompt_tokens, completion_tokens = self._prompt_tokens, self._completion_tokens
+            in_flight, prompt_tokens = len(self._jobs), self._prompt_tokens
         stalled_for = time.monotonic() - started.runner.last_step
         return EngineStats(
             in_flight=in_flight,
             capacity=started.loaded.info.capacity,
             prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
+            completion_tokens=started.runner.generated,
             stalled_for=stalled_for if in_flight else 0.0,
         )
 
@@ -172,21 +170,19 @@ class VllmEngine:
             outcome = await _generate(started, job)
         except Exception as error:  # noqa: BLE001 - whatever it is, the request is answered
             outcome = _failed(error)
-        if self._take(job, outcome):
+        if self._take(job):
             job.answer(outcome)
 
     def _is_open(self, job: _Job) -> bool:
         with self._lock:
             return self._jobs.get(job.request.id) is job
 
-    def _take(self, job: _Job, outcome: Outcome) -> bool:
-        """Whether the job is ours to answer; it is out of the table then, and counted."""
+    def _take(self, job: _Job) -> bool:
+        """Whether the job is ours to answer; it is out of the table then."""
         with self._lock:
             if self._jobs.get(job.request.id) is not job:
                 return False
             del self._jobs[job.request.id]
-            if isinstance(outcome, Completed):
-                self._completion_tokens += sum(one.completion_tokens for one in outcome.samples)
         return True
 
 

@@ -137,10 +137,11 @@ def plan(config: EngineConfig, options: settings.Options) -> Plan:
     )
 
 
-def start(planned: Plan, on_step: Callable[[], None]) -> Running:
+def start(planned: Plan, on_step: Callable[[int], None]) -> Running:
     """Load the model in processes of vLLM's own; to be called on the loop that will use it.
 
-    `on_step` is called whenever vLLM has made a step. Raises ModelLoadError with the reason.
+    `on_step` is called after every step of vLLM's with the tokens that it made. Raises
+    ModelLoadError with the reason.
     """
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -169,7 +170,7 @@ def prepare() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
-def _beat(on_step: Callable[[], None]) -> Any:
+def _beat(on_step: Callable[[int], None]) -> Any:
     """One of vLLM's loggers of statistics: it is called after every step."""
     from vllm.v1.metrics.loggers import StatLoggerBase
 
@@ -177,8 +178,8 @@ def _beat(on_step: Callable[[], None]) -> Any:
         def __init__(self) -> None:
             """It needs none of what vLLM would give."""
 
-        def record(self, *_: Any, **__: Any) -> None:
-            on_step()
+        def record(self, _scheduler: Any, iteration: Any, **_: Any) -> None:
+            on_step(iteration.num_generation_tokens if iteration is not None else 0)
 
         def log_engine_initialized(self) -> None:
             """Nothing to say."""

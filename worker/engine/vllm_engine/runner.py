@@ -44,6 +44,8 @@ class Runner:
         self._plan = planned
         #: time.monotonic() at which vLLM last made a step, or was found idle.
         self.last_step = time.monotonic()
+        #: Tokens that vLLM has generated, those of requests that still run included.
+        self.generated = 0
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="promptmill-vllm", daemon=True)
         #: None while it is started, and once nothing can be started any more.
@@ -70,9 +72,10 @@ class Runner:
             self.close()
             raise
 
-    def step(self) -> None:
-        """vLLM has made a step, or stood idle until now."""
+    def step(self, tokens: int = 0) -> None:
+        """vLLM has made a step of so many tokens, or stood idle until now."""
         self.last_step = time.monotonic()
+        self.generated += tokens
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives, run on the loop; for other threads than the loop's."""
