@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 
-from db.records import Batch, Pace
+from db.records import Batch, Pace, Worker
 from db.states import BatchState
 from db.wording import count_of
 from producer.display import duration, rate
+from producer.servable import ECHO
 from producer.time_left import stored_time_left
+
+#: What runs a model where nothing else is said.
+_DEFAULT_ENGINE = "transformers"
 
 
 def activity(batch: Batch, pace: Pace | None, *, own: str | None = None) -> str | None:
@@ -35,9 +40,29 @@ def activity(batch: Batch, pace: Pace | None, *, own: str | None = None) -> str 
     return None
 
 
-def worker_command(model: str) -> str:
-    """What starts a worker for the model, fit for a shell."""
-    return f"promptmill worker --model {shlex.quote(model)}"
+def worker_command(model: str, engine: str = _DEFAULT_ENGINE) -> str:
+    """What starts a worker for the model, fit for a shell.
+
+    A model called `echo` is the engine's of that name, whatever `engine` says.
+    """
+    if model == ECHO:
+        engine = ECHO
+    chosen = "" if engine == _DEFAULT_ENGINE else f" --engine {engine}"
+    return f"promptmill worker --model {shlex.quote(model)}{chosen}"
+
+
+def missing_worker(
+    batch: Batch, workers: Iterable[Worker], engine: str = _DEFAULT_ENGINE
+) -> tuple[str, str] | None:
+    """What to say of an unfinished batch whose model no worker serves: a text and a command.
+
+    None: a worker serves it, or nothing is left to do.
+    """
+    if batch.finished or any(
+        worker.queue == batch.queue and worker.stops_at is None for worker in workers
+    ):
+        return None
+    return "no worker serves it yet; start one", worker_command(batch.model, engine)
 
 
 def speed(batch: Batch, pace: Pace | None, left: float | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from db.errors import PromptmillError
 from db.records import Batch, Pace
 from db.states import BatchState
-from producer.activity import standing, worker_command
+from producer.activity import missing_worker, standing
 from producer.display import note, note_command
 from producer.interrupts import reported
 from producer.progress import BatchProgress
@@ -28,10 +28,7 @@ def follow(client: Client, batch: Batch, *, poll: float = 0.5) -> Batch:
     """
     progress: Follower | None = None
     try:
-        if not batch.finished and not any(
-            worker.queue == batch.queue and worker.stops_at is None for worker in client.workers()
-        ):
-            note_command("no worker serves it yet; start one", worker_command(batch.model))
+        suggest_worker(client, batch)
         with BatchProgress() as shown:
             progress = Follower(client, shown)
             return client.wait(batch.id, on_progress=progress, poll=poll)
@@ -41,6 +38,13 @@ def follow(client: Client, batch: Batch, *, poll: float = 0.5) -> Batch:
         note_command("follow it again", f"promptmill watch {batch.id}")
         suggest_export(last)
         raise reported(error) from None
+
+
+def suggest_worker(client: Client, batch: Batch) -> None:
+    """Say what starts a worker, where the batch waits for one."""
+    missing = missing_worker(batch, client.workers(), client.settings.engine)
+    if missing is not None:
+        note_command(*missing)
 
 
 def suggest_export(batch: Batch) -> None:

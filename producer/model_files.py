@@ -13,6 +13,7 @@ import orjson
 
 from db.errors import UsageError
 from db.gguf import BrokenGguf, Header, files_in, hub_file, is_gguf, local_file, part, read_header
+from db.model_paths import missing_path, nearest_path
 
 ChatTemplateState = Literal["present", "absent", "unknown"]
 
@@ -53,6 +54,7 @@ def canonical_model(model: str) -> str:
     here = _canonical_path(model)
     if here is None:
         _check_elsewhere(model)
+        _check_path(model)
     return here or model
 
 
@@ -84,16 +86,32 @@ def _check_elsewhere(model: str) -> None:
     if "://" in model:
         raise UsageError(f"model {model}: this is a URL: give the hub id alone, as in org/name")
     if model.startswith(("./", "../", "~")) or model in (".", ".."):
-        raise UsageError(f"model {model}: no such folder: check the path or give a hub id")
+        advice = _meant(model) or "check the path or give a hub id"
+        raise UsageError(f"model {model}: no such folder: {advice}")
     if is_gguf(model) and not model.startswith("/") and hub_file(model) is None:
-        raise UsageError(
-            f"model {model}: no such file: check the path; a file of the hub is org/name:file.gguf"
-        )
+        advice = _meant(model) or "check the path; a file of the hub is org/name:file.gguf"
+        raise UsageError(f"model {model}: no such file: {advice}")
     if not _PLAUSIBLE.fullmatch(model):
         raise UsageError(
             f"model {model}: neither a folder that exists nor a hub id: check the spelling, "
             "as in openai-community/gpt2"
         )
+
+
+def _check_path(model: str) -> None:
+    """Raise UsageError for a path that leads into a folder of models here, and to nothing there.
+
+    A hub id that is in the cache is none.
+    """
+    problem = missing_path(model)
+    if problem is not None and find_model(model) is None:
+        raise UsageError(f"model {model}: {problem}")
+
+
+def _meant(model: str) -> str | None:
+    """A question for a name that is nearly the path of a model; None: there is none."""
+    path = nearest_path(model)
+    return None if path is None else f"did you mean {path}?"
 
 
 def find_model(model: str, environment: Mapping[str, str] = os.environ) -> Path | None:

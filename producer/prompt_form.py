@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from db.errors import UsageError
 from db.modes import Mode
 from producer.model_files import chat_template_state
+from producer.servable import ECHO
 
 #: What publishers put into the name of a model that is made for chats.
 _CHAT_NAME = re.compile(
@@ -60,6 +61,9 @@ def prompt_form(
         return PromptForm(
             True, f"{_CHAT}, since {model} has a chat template; --plain makes bare prompts"
         )
+    if ECHO in (engine, model) and not system:
+        because = "the engine echo has no chat template"
+        return PromptForm(False, f"{_PLAIN}, since {because}; --chat makes chats")
     return _unknown(model, system=system)
 
 

@@ -10,8 +10,11 @@ from db.errors import UsageError
 from db.gguf import is_gguf
 from producer.model_files import canonical_model, find_model, load_problems
 
+#: The engine that repeats its prompt, and the name that its model commonly has.
+ECHO = "echo"
+
 #: Engines that read no files of a model here.
-ENGINES_WITHOUT_FILES = frozenset({"echo", "openai"})
+ENGINES_WITHOUT_FILES = frozenset({ECHO, "openai"})
 
 
 def check_servable(model: str, engine: str, environment: Mapping[str, str] = os.environ) -> None:

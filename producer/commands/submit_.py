@@ -92,7 +92,7 @@ def _check_adapters(adapters: tuple[str, ...]) -> None:
 
 
 def _tell(client: Client, batch: Batch, *, created: bool, waited: bool, as_json: bool) -> None:
-    from producer.display import emit_json, for_people
+    from producer.display import emit_json
 
     failures = client.failures(batch.id) if waited else []
     if as_json:
@@ -103,10 +103,8 @@ def _tell(client: Client, batch: Batch, *, created: bool, waited: bool, as_json:
         emit_json({**batch_document(batch), **ended, "created": created})
     elif waited:
         _summarise(batch, failures)
-    elif for_people():
-        _explain(client, batch)
     else:
-        click.echo(batch.id)
+        _tell_what_is_next(client, batch)
 
 
 def _summarise(batch: Batch, failures: Sequence[FailureGroup]) -> None:
@@ -123,12 +121,14 @@ def _summarise(batch: Batch, failures: Sequence[FailureGroup]) -> None:
             note(line)
 
 
-def _explain(client: Client, batch: Batch) -> None:
-    from producer.activity import worker_command
-    from producer.display import printable
+def _tell_what_is_next(client: Client, batch: Batch) -> None:
+    from producer.display import for_people, printable
+    from producer.following import suggest_worker
 
-    model = batch.model
-    click.echo(f"{batch.id}: {batch.total:,} prompts queued for {printable(model)}")
-    if not any(worker.model == model and worker.stops_at is None for worker in client.workers()):
-        click.echo(f"No worker serves it yet. Start one: {worker_command(model)}")
+    if not for_people():
+        click.echo(batch.id)
+        suggest_worker(client, batch)
+        return
+    click.echo(f"{batch.id}: {batch.total:,} prompts queued for {printable(batch.model)}")
+    suggest_worker(client, batch)
     click.echo(f"Follow it: promptmill watch {batch.id}")

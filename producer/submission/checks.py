@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from db.errors import UsageError
 from db.modes import Mode
 from producer.model_files import canonical_model, chat_template_state, is_encoder_decoder
 from producer.reading import BadLine, Line
@@ -37,8 +38,8 @@ class LineChecks:
             return _bad(
                 line,
                 f"asks for model '{line.model}', and this batch is for '{self._order.model}': "
-                "submit it apart, give --adapter if that is the name of a LoRA adapter, or give "
-                "--ignore-line-model",
+                "submit it as a batch of its own, give --adapter if that is the name of a LoRA "
+                "adapter, or give --ignore-line-model",
             )
         if "messages" in line.request and self._lacks_template():
             return _bad(
@@ -52,7 +53,7 @@ class LineChecks:
         if model is None or model == self._order.model:
             return False
         if model not in self._canonical:
-            self._canonical[model] = canonical_model(model)
+            self._canonical[model] = _canonical_or_same(model)
         return self._canonical[model] != self._order.model
 
     def _lacks_completion(self, line: Line) -> bool:
@@ -64,6 +65,14 @@ class LineChecks:
         if self._no_template is None:
             self._no_template = chat_template_state(self._order.model) == "absent"
         return self._no_template
+
+
+def _canonical_or_same(model: str) -> str:
+    """A name that can be no model's stays as it is."""
+    try:
+        return canonical_model(model)
+    except UsageError:
+        return model
 
 
 def _adapted(line: Line, adapter: str) -> Line | BadLine:

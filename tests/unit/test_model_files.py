@@ -119,6 +119,20 @@ def test_given_what_names_no_model_when_made_canonical_then_refused(
     assert "\n" not in caught.value.message
 
 
+def test_mistyped_path_is_refused_unless_the_hubs_model_is_cached(cache: Path) -> None:
+    complete(Path("org/mine"))
+    with pytest.raises(UsageError, match="model org/name: no such file or folder: org holds mine"):
+        canonical_model("org/name")
+    snapshot(cache, "0" * 40)
+    assert canonical_model("org/name") == "org/name"
+
+
+def test_mistyped_gguf_file_names_the_nearest(cache: Path) -> None:
+    Path("tiny-q8.gguf").write_bytes(b"GGUF")
+    with pytest.raises(UsageError, match=r"no such file: did you mean tiny-q8\.gguf\?"):
+        canonical_model("tiny-q8_0.gguf")
+
+
 def test_given_a_folder_that_may_not_be_entered_when_made_canonical_then_it_is_told(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

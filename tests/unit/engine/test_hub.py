@@ -66,6 +66,18 @@ def test_model_is_unavailable_at_once_where_hub_is_away(cache: Path) -> None:
     assert "\n" not in failure.value.message
 
 
+def test_path_into_a_folder_of_models_is_no_hub_id(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(cache)
+    Path("org").mkdir()
+    Path("org/modell.gguf").write_bytes(b"")
+    with pytest.raises(ModelLoadError, match=r"no such file or folder: did you mean org/modell"):
+        hub.look(EngineConfig(model=MODEL))
+    cached(cache, "config.json")
+    assert hub.look(EngineConfig(model=MODEL)) is None
+
+
 def test_cached_model_is_served_offline_where_hub_is_away(
     cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
 
 from db.errors import ModelLoadError, ModelUnavailable
 from db.gguf import hub_file
+from db.model_paths import missing_path
 from worker.engine.protocol import EngineConfig
 
 logger = logging.getLogger(__name__)
@@ -56,13 +57,16 @@ def look(config: EngineConfig) -> Download | None:
     """Ask the hub for the model; None: nothing is to be fetched, or nobody knows how much.
 
     From then on this process is offline if the hub is away and the model is in the cache.
-    Raises ModelLoadError where the hub does not have the model, or not for this user, and
-    ModelUnavailable where the hub is away and the model is not in the cache.
+    Raises ModelLoadError where the hub does not have the model, or not for this user, and where a
+    path of this machine is meant; ModelUnavailable where the hub is away and the model is not in
+    the cache.
     """
     if Path(config.model).expanduser().exists() or config.model.startswith(("/", ".", "~")):
         return None
     repository, file = hub_file(config.model) or (config.model, None)
     cached = _is_cached(repository, file, config.revision)
+    if not cached and (problem := missing_path(config.model)) is not None:
+        raise ModelLoadError(f"model '{config.model}': {problem}")
     if constants.HF_HUB_OFFLINE:
         if not cached:
             raise ModelLoadError(

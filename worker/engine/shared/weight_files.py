@@ -12,6 +12,7 @@ from typing import Any
 
 from db.errors import ModelLoadError
 from db.gguf import is_gguf, local_file
+from db.model_paths import nearest_path
 
 #: Files in which PyTorch keeps pickled weights.
 _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -40,7 +41,9 @@ def check_folder(model: str) -> None:
         if not (folder / "config.json").is_file():
             raise ModelLoadError(f"model folder '{model}' has no config.json: it is no checkpoint")
     elif looks_like_path:
-        raise ModelLoadError(f"model folder '{model}' does not exist")
+        meant = nearest_path(model)
+        hint = f": did you mean {meant}?" if meant is not None else ""
+        raise ModelLoadError(f"model folder '{model}' does not exist{hint}")
 
 
 def check_weights(model: str) -> None:
