@@ -31,6 +31,8 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, list(args))
+        except click.NoSuchOption as error:
+            raise self._explained(ctx, args, error) from None
         except click.BadParameter:
             if ctx.resilient_parsing:
                 raise
@@ -46,6 +48,19 @@ class Command(click.Command):
             faults.raise_all()
         ctx.meta[_KEY] = faults
         return self._parsed_with_defaults(ctx, args, [error.param for error in errors])
+
+    def _explained(
+        self, ctx: click.Context, args: list[str], error: click.NoSuchOption
+    ) -> click.NoSuchOption:
+        """With what to write instead, where the option is a parameter."""
+        from producer.commands.parameter_options import explanation
+
+        parameters = self.get_params(ctx)
+        if not any("--param" in parameter.opts for parameter in parameters):
+            return error
+        options = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
+        message = explanation(error.option_name, args, options)
+        return error if message is None else click.NoSuchOption(error.option_name, message, ctx=ctx)
 
     def _errors(self, ctx: click.Context, args: list[str]) -> list[click.BadParameter]:
         """What is wrong with each option, and with each value of one that may be repeated."""
