@@ -21,7 +21,7 @@ from producer.columns import Column, broken_at_spaces, drawn, fitted
 
 #: What may take several lines in a narrow terminal; an id must not, people copy it.
 _FOLDED = {"name", "model", "custom_id", "prompt", "text"}
-#: Bad lines of a refused file that are shown.
+#: Bad lines of a refused file that are shown; those with the same reason count as one.
 _BAD_LINES = 20
 #: Columns of a table that goes to a file.
 _UNSEEN_WIDTH = 140
@@ -32,10 +32,10 @@ def fail(error: PromptmillError) -> None:
     first, *others = listed(error.faults)
     for line in (f"promptmill: {first}", *others):
         note(line)
-    shown = getattr(error, "bad", [])[:_BAD_LINES]
-    for bad in shown[1:]:
-        note(f"  {bad.message}")
-    left = getattr(error, "count", 0) - len(shown)
+    shown = getattr(error, "groups", [])[:_BAD_LINES]
+    for group in shown[1:]:
+        note(f"  {group.message}")
+    left = getattr(error, "count", 0) - sum(group.count for group in shown)
     if shown and left > 0:
         note(f"  and {count_of(left, 'more bad line')}")
 

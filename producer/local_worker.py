@@ -45,6 +45,8 @@ class LocalWorker:
         place = [] if after is None else ["--after", after]
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _clear(log.parent)
+        #: Where its part of the log begins: bytes.
+        self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and words
                 [
@@ -113,8 +115,16 @@ class LocalWorker:
 
     def _death(self, code: int) -> PromptmillError:
         reason, *others = _last_words(self.log) or [f"it {how_it_ended(code)}"]
-        faults = [f"the worker could not go on: {reason} (its log: {self.log})", *others]
+        failure = "go on" if self._was_ready() else "start"
+        faults = [f"the worker could not {failure}: {reason} (its log: {self.log})", *others]
         return UsageError(*faults) if code == UsageError.exit_code else EngineError(joined(faults))
+
+    def _was_ready(self) -> bool:
+        """Whether it has said that its model is loaded."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            said = (_LOADING.match(line.decode("utf-8", "replace")) for line in file)
+            return any(match is not None and match["action"] == "ready" for match in said)
 
 
 class KeptWorker:

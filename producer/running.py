@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from db.errors import PromptmillError
+from db.errors import EngineError, PromptmillError, UsageError
 from db.records import Batch
 from db.settings import variable
 from producer.activity import standing
@@ -29,12 +29,18 @@ _POLL = 0.2
 
 
 def generate(
-    client: Client, batch: Batch, environment: Mapping[str, str], *, new: bool, again: str
+    client: Client,
+    batch: Batch,
+    environment: Mapping[str, str],
+    *,
+    new: bool,
+    again: str,
+    advice: str | None = None,
 ) -> Batch:
     """Have a worker for this batch alone until it is finished; Ctrl-C stops both.
 
     `again` is what continues it, in words for people. A worker that can't even start takes a
-    `new` batch with it: nothing is left half done.
+    `new` batch with it: nothing is left half done. `advice`: what to do then.
     """
     own = {variable("model"): batch.model, variable("batch"): batch.id}
     worker = KeptWorker({**environment, **own}, client.settings.home, note)
@@ -54,13 +60,25 @@ def generate(
                 note(f"{standing(last)}; run {again} to continue")
                 suggest_export(last)
                 raise reported(error) from None
-    except PromptmillError:
+    except PromptmillError as error:
         if new and client.batch(batch.id).started_at is None:
             client.cancel(batch.id)
             client.delete(batch.id)
+            if advice is not None:
+                raise _with_advice(error, advice) from None
         raise
     finally:
         worker.stop(patience)
+
+
+def _with_advice(error: PromptmillError, advice: str) -> PromptmillError:
+    """The error of a worker that could not start, and what to do."""
+    match error:
+        case UsageError():
+            return UsageError(*error.faults, advice)
+        case EngineError():
+            return EngineError(f"{error.message}; {advice}")
+    return error
 
 
 def _followed(client: Client, batch: Batch, worker: KeptWorker, follower: Follower) -> Batch:

@@ -31,8 +31,8 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, list(args))
-        except click.NoSuchOption as error:
-            raise self._explained(ctx, args, error) from None
+        except click.NoSuchOption as unknown:
+            raise self._explained(ctx, args, unknown) from None
         except click.BadParameter:
             if ctx.resilient_parsing:
                 raise

@@ -110,7 +110,10 @@ def command(
         if not batch.finished:
             _tell_of_others(client, batch, given, adapters)
             again = "the same command without --fresh" if fresh else "the same command"
-            batch = generate(client, batch, environment, new=done.created, again=again)
+            batch = generate(
+                client, batch, environment, new=done.created, again=again,
+                advice=None if model else _other_models(given["engine"] or client.settings.engine),
+            )  # fmt: skip
         if table or (output is None and not as_json):
             _show(client, batch, wanted, as_table=table)
         if output is not None:
@@ -234,6 +237,12 @@ def _tell_of_earlier(batch: Batch) -> None:
         note(f"this was run before, as {batch.id}; --fresh runs it again{again}")
     else:
         note(f"going on with {batch.id}: {batch.done:,} of {batch.total:,} are done")
+
+
+def _other_models(engine: str) -> str:
+    """How to run lines that name their model with another one."""
+    hosted = "" if engine == "openai" else "; for OpenAI's API, give --engine openai"
+    return f"the lines name this model: for another one, give --model M --ignore-line-model{hosted}"
 
 
 def _outdated(

@@ -11,8 +11,8 @@ from db.errors import ConflictError, InputError, UsageError
 from db.faults import Faults
 from db.modes import Mode
 from db.records import Batch
-from db.wording import count_of
 from producer.reading import BadLine
+from producer.submission.bad_lines import grouped, refusal
 
 #: Seconds: ten years.
 _LONGEST = 10 * 366 * 86_400.0
@@ -120,8 +120,9 @@ class InvalidInput(InputError):
     def __init__(self, bad: list[BadLine], count: int) -> None:
         self.bad = bad
         self.count = count
-        many = f", for this and {count_of(count - 1, 'more bad line')}" if count > 1 else ""
-        super().__init__(f"{bad[0].message}; nothing was queued{many}")
+        #: The lines of `bad`, those with the same reason together.
+        self.groups = grouped(bad)
+        super().__init__(refusal(self.groups, count))
 
 
 def other_content(key: str, batch: str) -> ConflictError:

@@ -169,7 +169,9 @@ def test_given_a_schema_of_another_age_when_used_then_one_line_says_what_to_do(
 
 
 def test_given_many_bad_lines_when_submitted_then_the_first_twenty_are_told(cli: Cli) -> None:
-    Path("a.jsonl").write_text("{\n" * 50 + '{"prompt": "fine"}\n')
+    Path("a.jsonl").write_text(
+        "".join(" " * number + "{\n" for number in range(50)) + '{"prompt": "fine"}\n'
+    )
     done = cli("submit", "a.jsonl", "-m", "m")
     assert done.exit_code == 2
     first, *more = done.stderr.splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,21 @@ def test_run_of_unreachable_hub_model_ends_with_the_reason(offline: Mill) -> Non
     first, last = done.stderr.splitlines()
     assert first == "loading nobody/nothing"
     assert "nobody/nothing' is neither a folder nor in the cache" in last
+    assert offline.client.batches() == []
+
+
+def test_run_of_lines_that_name_an_unreachable_model_says_how_to_go_on(offline: Mill) -> None:
+    body = {"model": "gpt-9", "messages": [{"role": "user", "content": "Hello"}]}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    file = offline.prompts([json.dumps(line)], "requests.jsonl")
+    done = offline.run("run", file)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("promptmill: the worker could not start: model 'gpt-9' is neither")
+    assert last.endswith(
+        "; the lines name this model: for another one, give --model M --ignore-line-model; for "
+        "OpenAI's API, give --engine openai"
+    )
     assert offline.client.batches() == []
 
 
