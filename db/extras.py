@@ -3,4 +3,4 @@
 
 def install_command(*extras: str) -> str:
     """What to run for these extras of pyproject.toml. promptmill is on no package index."""
-    return f"pip install '.[{','.join(extras)}]' -c constraints.txt in promptmill's folder"
+    return f"pip install -e '.[{','.join(extras)}]' -c constraints.txt in promptmill's folder"

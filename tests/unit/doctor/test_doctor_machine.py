@@ -73,7 +73,7 @@ def test_given_no_torch_when_asked_then_it_says_what_to_install(
     assert (check.state, check.finding, check.advice) == (
         "warning",
         "torch is not installed: this machine can submit but not generate",
-        "pip install '.[worker]' -c constraints.txt in promptmill's folder",
+        "pip install -e '.[worker]' -c constraints.txt in promptmill's folder",
     )
 
 
@@ -111,7 +111,7 @@ def test_given_the_engine_keras_when_looking_then_its_library_counts_and_torch_d
         assert check.state == "ok"
     else:
         assert check.finding.startswith("keras_hub is not installed")
-        assert check.advice == "pip install '.[keras]' -c constraints.txt in promptmill's folder"
+        assert check.advice == "pip install -e '.[keras]' -c constraints.txt in promptmill's folder"
 
 
 @pytest.fixture

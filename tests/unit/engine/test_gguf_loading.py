@@ -261,7 +261,7 @@ def test_given_no_package_when_loaded_then_the_extra_is_named(
         "worker.engine.transformers.gguf.loading.find_spec",
         lambda name: None if name == "gguf" else name,
     )
-    assert "pip install '.[worker,gguf]'" in refusal(file)
+    assert "pip install -e '.[worker,gguf]'" in refusal(file)
 
 
 def test_given_a_quantization_when_loaded_then_it_is_refused(file: Path) -> None:

@@ -232,7 +232,7 @@ def test_given_no_package_when_a_model_is_packed_then_the_extra_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantization, "find_spec", lambda name: None)
-    with pytest.raises(ModelLoadError, match=r"pip install '\.\[quantized\]'"):
+    with pytest.raises(ModelLoadError, match=r"pip install -e '\.\[quantized\]'"):
         loading.load(EngineConfig(str(folder), "cpu"), "bnb-8bit")
 
 
@@ -245,7 +245,7 @@ def test_given_no_package_when_a_model_is_packed_then_the_extra_is_named(
         ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, "pip install torchao"),
         ({"quant_method": "hqq"}, "pip install hqq"),
         ({"quant_method": "quanto"}, "pip install optimum-quanto"),
-        ({"load_in_4bit": True}, r"pip install '.[quantized]'"),
+        ({"load_in_4bit": True}, r"pip install -e '.[quantized]'"),
         ({"quant_method": "new-fashion"}, "with 'new-fashion', which this transformers does not"),
         ({"bits": 4}, "with 'unknown', which this transformers does not know"),
     ],
