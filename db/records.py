@@ -88,7 +88,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One time that a job failed, or that its answer did not do. Times are unix seconds."""
+    """One time that a job failed, or that its answer was rejected. Times are unix seconds."""
 
     worker: str | None
     started_at: float | None
@@ -97,7 +97,7 @@ class Attempt:
     error_message: str
     #: Of a job that may ask again: `seed` and `max_tokens` of this try.
     params: Mapping[str, Any] | None = None
-    #: The answer that did not do: of each sample `text`, `finish_reason`, `completion_tokens`.
+    #: The rejected answer: of each sample `text`, `finish_reason`, `completion_tokens`.
     samples: Sequence[Mapping[str, Any]] | None = None
 
 
@@ -174,7 +174,7 @@ class Job:
     params: Mapping[str, Any] | None = None
     #: What its last attempt was made with; None: no worker has had it to its end.
     provenance: Provenance | None = None
-    #: Attempts that failed and answers that did not do, oldest first.
+    #: Attempts that failed and answers that were rejected, oldest first.
     history: Sequence[Attempt] = ()
     #: The values of its input row, by column, in the form that `InputColumn.type` gives, but JSON
     #: parsed; without those that the row lacks.

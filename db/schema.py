@@ -1,7 +1,7 @@
 """The tables. Every time is in unix seconds of the database's clock; every count is exact.
 
     batches ─┬─ jobs ─┬─ results       one row a prompt, one row a sample
-             │        └─ attempts      one row a failed attempt, or an answer that did not do
+             │        └─ attempts      one row a failed attempt, or a rejected answer
              └─ chunks ── workers      one row a message, one row a worker process
 
 `jobs`, `results` and `attempts` carry no foreign keys: they are written in bulk, and a key check

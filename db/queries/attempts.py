@@ -47,7 +47,7 @@ def add_lost(connection: Connection, chunk: AnyRow, code: str, message: str) -> 
 
 
 def history(connection: Connection, batch: int, line: int) -> list[Attempt]:
-    """A job's attempts that failed and answers that did not do, oldest first.
+    """A job's attempts that failed and answers that were rejected, oldest first.
 
     By-hand retries do not clear it.
     """

@@ -139,7 +139,7 @@ def _show_attempt(attempt: Attempt) -> None:
 
     where = f" on {attempt.worker}" if attempt.worker else ""
     error = printable(f"{attempt.error_code}: {attempt.error_message}")
-    what = "failed" if attempt.samples is None else "did not do"
+    what = "failed" if attempt.samples is None else "rejected"
     drawn = ", ".join(f"{name}={value}" for name, value in (attempt.params or {}).items())
     asked = f" ({drawn})" if drawn else ""
     echo_wrapped(f"{what}{where} at {clock(attempt.ended_at)}{asked}: {error}", indent=2)
