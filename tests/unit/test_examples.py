@@ -78,8 +78,23 @@ def test_the_orders_are_a_table_of_300_rows_and_five_columns() -> None:
     assert {len(json.loads(line.columns or "[]")) for line in lines} == {5}
 
 
+def test_comments_are_three_rows_of_three_columns_with_a_valid_schema() -> None:
+    lines = lines_of("comments.csv", "{comment}")
+    columns = [json.loads(line.columns or "[]") for line in lines]
+    assert [row[0] for row in columns] == ["0017", "0018", "0019"]
+    assert {len(row) for row in columns} == {3}
+    schema = json.loads((EXAMPLES / "comments.schema.json").read_text("utf-8"))
+    assert set(schema["required"]) == set(schema["properties"])
+
+
+def test_lines_of_adapters_name_those_of_the_readme() -> None:
+    (command,) = [words for words in commands() if "examples/adapters.jsonl" in words]
+    options = [command[at + 1] for at, word in enumerate(command) if word == "--adapter"]
+    assert [line.model for line in lines_of("adapters.jsonl")] == options
+
+
 def test_every_command_of_the_readme_is_one_that_the_program_takes() -> None:
-    assert len(commands()) == 5
+    assert len(commands()) == 7
     for words in commands():
         parse(words)
 
@@ -96,6 +111,9 @@ def commands() -> list[list[str]]:
         "chat.jsonl",
         "reviews.csv",
         "orders.csv",
+        "comments.csv",
+        "comments.schema.json",
+        "adapters.jsonl",
         "fetch_weights.py",
         "fetch_chat_model.py",
     ],

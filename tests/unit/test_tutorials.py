@@ -17,13 +17,16 @@ import pytest
 from db.settings import PREFIX, variable
 from tests.support.processes import environment, workers
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 #: The model of the page's own requests.
 OPENAI_MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
 
 #: What a line says of speed, and of how many jobs failed.
 _VARYING = re.compile(r", \d+ tokens in .*|\d+ jobs?(?= queued again)|(?<=queued again).*")
+
+_ID = re.compile(r"\b[a-z0-9]{12}\b")
 
 #: What only an engine that guides its texts can do.
 GUIDED = ("choice=", "--schema")
@@ -47,8 +50,8 @@ def shape(output: str) -> object:
         return [keys(json.loads(line)) for line in lines]
     if lines and lines[0].count(",") > 2 and not lines[0].startswith("["):
         header, *records = csv.reader(lines)
-        return header, [record[:3] for record in records]
-    return [re.sub(r"\b[a-z0-9]{12}\b", "BATCH", _VARYING.sub("", line)) for line in lines]
+        return header, [[_ID.sub("BATCH", cell) for cell in record[:3]] for record in records]
+    return [_ID.sub("BATCH", _VARYING.sub("", line)) for line in lines]
 
 
 def keys(value: object) -> object:
@@ -134,8 +137,11 @@ def test_recipes_run_as_shown(tmp_path: Path) -> None:
     blocks = fenced((DOCS / "recipes.md").read_text("utf-8"))
     echo = {variable("model"): "echo", variable("engine"): "echo"}
     shell = Shell(tmp_path, echo)
-    tiny = build_tiny_model("gpt2", tmp_path / "tiny")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "results").mkdir()
+    tiny = build_tiny_model("gemma3", tmp_path / "tiny")
     guided = {variable("model"): str(tiny), variable("engine"): "transformers"}
+    guided |= {variable("engine_options"): '{"batching": "static"}'}  # continuous tries itself out
     with workers(tmp_path / "workers") as start:
         start(echo)
         for language, body in blocks:
