@@ -25,7 +25,6 @@ from pydantic import (
 from db.adapters import AdapterName
 from db.chat import check_template_kwargs, check_tool_choice, check_turns, must_call
 from db.errors import ParameterError
-from db.exact_json import BrokenJson, loads
 from db.foreign_names import advice, is_neutral, translation
 from db.misspellings import near_miss
 from db.modes import EmbedParams, Mode, ScoreParams
@@ -57,7 +56,6 @@ _NOTHING_NEW = (
     'itself, submit {"text": ..., "logprobs": 1} with --mode score'
 )
 
-_TEXTS = frozenset({"adapter", "regex", "grammar"})
 _LISTS = (("stop", "strings"), ("stop_token_ids", "whole numbers"), ("choice", "strings"))
 
 
@@ -323,26 +321,6 @@ def seed_of_prompt(seed: int, number: int) -> int:
         return seed
     digest = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
-
-
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """`key=value` from a command line; the value is JSON where it is JSON, else a string.
-
-    A regular expression, a grammar or an adapter's name is never JSON, however it begins.
-
-    Raises ParameterError, also for what begins as a JSON list, object or string and is none.
-    """
-    name, separator, raw = text.partition("=")
-    if not separator or not name.strip():
-        raise ParameterError(f"'{text}' is not key=value, as in temperature=0.7")
-    if name.strip() in _TEXTS:
-        return name.strip(), raw
-    try:
-        return name.strip(), loads(raw)
-    except BrokenJson as error:
-        if raw.lstrip()[:1] in ("[", "{", '"'):
-            raise ParameterError(f"'{text}' begins as JSON and is none: {error}") from None
-        return name.strip(), raw
 
 
 def _merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ for result in client.results(batch.id):
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -48,6 +47,7 @@ from producer.reading import ReadingOptions
 from producer.reading.mode_choice import ModeChoice
 from producer.reading.openai_batch import EMBEDDINGS
 from producer.references import Reference, resolve
+from producer.schemas import Schema, with_schema
 from producer.submission import Order, Submission, check_terms, send_messages, submit
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Client:
         model: str | None = None,
         name: str | None = None,
         params: Mapping[str, Any] | None = None,
+        schema: Schema | None = None,
         template: str | None = None,
         system: str | None = None,
         chat: bool | None = None,
@@ -99,6 +100,7 @@ class Client:
         parameters. `format` and `quoting` (`csv` or `none`: what quotes mean in CSV and TSV) say
         how a file is read, where its name and content do not. `mode` is `generate`, `score` or
         `embed`; None: `embed` where the first request is for `/v1/embeddings`, else `generate`.
+        `schema`, a JSON Schema or a pydantic model class, is what every text follows as JSON.
         `adapters` are names of LoRA adapters that a request's `model` may name. The same content
         under the same `name` or `idempotency_key` gives the batch that exists. What is unfinished
         after `expires` (seconds, or a timedelta) expires.
@@ -106,6 +108,8 @@ class Client:
         with every bad line, and queues nothing then. Where the database or
         Redis is away, it waits for them, for `Settings.patience` seconds.
         """
+        faults = Faults()
+        params = faults.of(with_schema, params, schema) or params
         terms: dict[str, Any] = {
             "name": name,
             "metadata": metadata or {},
@@ -115,7 +119,7 @@ class Client:
         }
         prepared = self._prepared(
             partial(intake.from_source, source, given_format=format, quoting=quoting),
-            Faults(), model=model, mode=mode, params=params, template=template, system=system,
+            faults, model=model, mode=mode, params=params, template=template, system=system,
             chat=chat, columns=columns, terms=terms,
         )  # fmt: skip
         decided, lines = intake.with_mode(prepared.lines, prepared.choice)
@@ -236,7 +240,7 @@ class Client:
         reference = self.reference(id, jobs=False, unique=unique)
         if reference.line is not None:
             raise NotFoundError(f"'{id}' is a job: this takes a batch, such as {reference.uid}")
-        return self._by_id(reference.uid)
+        return self.batch_by_id(reference.uid)
 
     def pace(self, batch: Batch) -> Pace:
         """How fast a batch goes now, and who works on it."""
@@ -287,23 +291,15 @@ class Client:
         """Block until the batch is finished; it. `on_progress` hears of it at every poll.
 
         `timeout` and `poll` are in seconds. Where the database is away meanwhile, it waits for it.
+        Logs a warning if no worker serves the batch at the start.
         Raises TimeoutError; DatabaseUnavailable where it stays away for `Settings.patience`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        look = partial(self.batch, id)
-        while True:
-            patience = self.settings.patience
-            if deadline is not None:
-                patience = min(patience, max(0.0, deadline - time.monotonic()))
-            batch = patiently(look, patience)
-            # By its id from then on: another batch may get its name meanwhile.
-            look = partial(self._by_id, batch.id)
-            on_progress(batch)
-            if batch.finished:
-                return batch
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"batch {id} is {batch.state} after {timeout:g} s")
-            time.sleep(poll)
+        from producer.waiting import wait
+
+        return wait(
+            self, id, on_progress=on_progress, timeout=timeout, poll=poll,
+            on_missing_worker=lambda text: logger.warning("batch %s: %s", id, text),
+        )  # fmt: skip
 
     def results(
         self,
@@ -348,7 +344,7 @@ class Client:
     def retry(self, id: str) -> int:  # noqa: A002 - what users call it
         """Queue a batch's failed jobs again, or one by its job id; how many."""
         reference = self.reference(id, unique=True)
-        batch, line = self._by_id(reference.uid), reference.line
+        batch, line = self.batch_by_id(reference.uid), reference.line
         count = self._retry_line(batch, line) if line is not None else self._retry_all(batch)
         if count:
             self._ring(batch)
@@ -436,7 +432,8 @@ class Client:
 
         return send(self._app, messages)
 
-    def _by_id(self, uid: str) -> Batch:
+    def batch_by_id(self, uid: str) -> Batch:
+        """A batch by its whole id alone. Raises NotFoundError."""
         with self.database.read() as connection:
             return batch_queries.get(connection, uid)
 

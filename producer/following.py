@@ -13,6 +13,7 @@ from producer.activity import missing_worker, standing
 from producer.display import note, note_command
 from producer.interrupts import reported
 from producer.progress import BatchProgress
+from producer.waiting import wait
 
 if TYPE_CHECKING:
     from producer.client import Client
@@ -31,7 +32,7 @@ def follow(client: Client, batch: Batch, *, poll: float = 0.5) -> Batch:
         suggest_worker(client, batch)
         with BatchProgress() as shown:
             progress = Follower(client, shown)
-            return client.wait(batch.id, on_progress=progress, poll=poll)
+            return wait(client, batch.id, on_progress=progress, poll=poll)
     except KeyboardInterrupt as error:
         last = (progress and progress.batch) or batch
         note(f"{standing(last)}; Ctrl-C ended the waiting, not the batch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, get_args
@@ -37,6 +38,9 @@ def ordered_texts(table: pa.Table) -> dict[str, list[str]]:
     }
 
 
+logger = logging.getLogger(__name__)
+
+
 class Results:
     """The finished jobs of a batch, a record a sample; iterate as often as you like.
 
@@ -58,6 +62,7 @@ class Results:
         self.batch = batch
         self._database = database
         self._selection = Selection(order, only, with_request)
+        self._warned: set[str] = set()
 
     def __iter__(self) -> Iterator[Result]:
         for page in self.pages():
@@ -156,6 +161,14 @@ class Results:
         expansion = self.expansion() if options.expand else None
         with self.snapshot() as found:
             layout = layout_of(found.batch, options, documents=False, expansion=expansion)
+            self._warn_once(layout)
             return pa.Table.from_batches(
                 record_batches(found.pages, layout), schema=schema_of(layout)
             ), layout
+
+    def _warn_once(self, layout: Layout) -> None:
+        """Log which of our columns have another name, as the input has one of that name."""
+        for remark in layout.remarks("'names' renames it"):
+            if remark not in self._warned:
+                self._warned.add(remark)
+                logger.warning("%s", remark)

@@ -17,6 +17,7 @@ from producer.following import Follower, suggest_export
 from producer.interrupts import first_interrupts, reported
 from producer.local_worker import KeptWorker
 from producer.progress import BatchProgress
+from producer.waiting import wait
 
 if TYPE_CHECKING:
     from producer.client import Client
@@ -89,7 +90,7 @@ def _followed(client: Client, batch: Batch, worker: KeptWorker, follower: Follow
         loading(now)
         worker.look(now)
 
-    return client.wait(batch.id, on_progress=on_progress, poll=_POLL)
+    return wait(client, batch.id, on_progress=on_progress, poll=_POLL)
 
 
 class _Loading:

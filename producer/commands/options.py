@@ -182,7 +182,7 @@ def parameters(assignments: tuple[str, ...], schema: str | None, faults: Faults)
 
     Adds to the faults what is malformed or given twice, and a schema that is no JSON.
     """
-    from db.sampling import parse_assignment
+    from db.assignments import parse_assignment
 
     given: dict[str, Any] = {}
     if schema is not None and (response_format := faults.of(schema_format, schema)) is not None:
@@ -202,12 +202,18 @@ def schema_format(path: str) -> dict[str, Any]:
     """The `response_format` of a file with a JSON Schema. Raises ParameterError."""
     from pathlib import Path
 
+    from db.errors import InputError
     from db.exact_json import BrokenJson, loads
+    from producer.reading.sources import reading
+    from producer.schemas import response_format
 
     try:
-        schema = loads(Path(path).read_bytes())
-    except OSError as error:
-        raise ParameterError(f"--schema {path}: {error.strerror or error}") from None
+        with reading(path):
+            content = Path(path).read_bytes()
+    except InputError as error:
+        raise ParameterError(f"--schema {error.message}") from None
+    try:
+        schema = loads(content)
     except BrokenJson as error:
         raise ParameterError(f"--schema {path}: this is not JSON: {error}") from None
-    return {"type": "json_schema", "json_schema": {"name": Path(path).stem, "schema": schema}}
+    return response_format(Path(path).stem, schema)

@@ -70,12 +70,12 @@ class Layout:
     #: Names that clashed with the input's -> what they are written as.
     prefixed: Mapping[str, str] = field(default_factory=dict)
 
-    def remarks(self) -> list[str]:
-        """What users must know of the names, a line each."""
+    def remarks(self, renaming: str = "--output-column renames it") -> list[str]:
+        """What users must know of the names, a line each; `renaming`: how to choose another."""
         if not self.prefixed:
             return []
         ours = ", ".join(f"'{old}' is written as '{new}'" for old, new in self.prefixed.items())
-        return [f"{ours}, as the input has a column of that name: --output-column renames it"]
+        return [f"{ours}, as the input has a column of that name: {renaming}"]
 
 
 def layout_of(
@@ -136,8 +136,7 @@ def check_names(options: RecordOptions, *, documents: bool) -> None:
         if not new.strip():
             reason = "give a name behind the '='"
         elif (column := next((one for one in RECORD_COLUMNS if one.name == name), None)) is None:
-            known = ", ".join(column.name for column in RECORD_COLUMNS)
-            reason = f"there is no column {shown(name)}: it is one of {known}"
+            reason = _unknown(name, new)
         elif column.only == (TABLES if documents else DOCUMENTS):
             reason = "JSON Lines have it as 'error'" if documents else "only JSON Lines have it"
         elif column.part is Part.PROVENANCE and not options.provenance and name != "sample":
@@ -148,6 +147,14 @@ def check_names(options: RecordOptions, *, documents: bool) -> None:
             faults.append(f"--output-column {name}={new}: {reason}")
     if faults:
         raise UsageError(*faults)
+
+
+def _unknown(name: str, new: str) -> str:
+    """What is wrong with the name of a column that does not exist."""
+    known = [column.name for column in RECORD_COLUMNS]
+    if new in known:
+        return f"it is OLD=NEW: did you mean {new}={name}?"
+    return f"there is no column {shown(name)}: it is one of {', '.join(known)}"
 
 
 def _input_sources(columns: Sequence[InputColumn], options: RecordOptions) -> list[InputSource]:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from db.errors import ConflictError, NotFoundError, ParameterError, UsageError
 from db.records import Batch, Job, Result
@@ -157,12 +159,56 @@ def test_given_wrong_words_when_used_then_the_errors_have_names(
         client.submit(["b"], model=embedded.model, idempotency_key="k")
 
 
+def test_table_warns_once_of_a_name_that_the_input_has(
+    embedded: Mill, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"id": 7, "text": "a"}]
+    results = client.results(client.submit(rows, model=embedded.model, template="{text}").id)
+    results.to_arrow()
+    results.to_arrow()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("'id' is written as 'promptmill_id', 'text' is")
+    assert record.getMessage().endswith(": 'names' renames it")
+
+
+class Review(BaseModel):
+    good: bool
+
+
+@pytest.mark.parametrize("schema", [Review, Review.model_json_schema()], ids=["class", "dict"])
+def test_schema_is_the_response_format(
+    embedded: Mill, client: Client, schema: type[BaseModel] | dict[str, Any]
+) -> None:
+    batch = client.submit(["a"], model=embedded.model, schema=schema, params={"n": 2})
+    assert batch.params["n"] == 2
+    written = batch.params["response_format"]
+    assert written["type"] == "json_schema"
+    assert written["json_schema"]["schema"] == Review.model_json_schema()
+
+
+def test_bad_schema_is_refused_with_the_other_faults(embedded: Mill, client: Client) -> None:
+    with pytest.raises(UsageError) as caught:
+        client.submit(["a"], model=embedded.model, schema=dict, name="n" * 201)
+    assert caught.value.faults == (
+        "schema is dict: give a JSON Schema as a dict, or a pydantic model class",
+        "the name has 201 characters: 1 to 200 are allowed",
+    )
+    twice = {"response_format": {"type": "json_object"}}
+    with pytest.raises(ParameterError, match="keep one of them"):
+        client.submit(["a"], model=embedded.model, schema=Review, params=twice)
+
+
 def test_given_no_worker_when_waited_for_then_the_timeout_says_where_it_stands(
-    embedded: Mill, client: Client
+    embedded: Mill, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     batch = client.submit(["a", "b"], model=embedded.model)
-    with pytest.raises(TimeoutError, match=f"{batch.id} is queued"):
+    with pytest.raises(TimeoutError, match=f"{batch.id} is queued") as timeout:
         client.wait(batch.id, timeout=0.05, poll=0.01)
+    hint = f"no worker serves it yet; start one: promptmill worker --model {embedded.model} "
+    hint += "--engine echo"
+    assert str(timeout.value).endswith(f" after 0.05 s: {hint}")
+    (record,) = caplog.records
+    assert record.getMessage() == f"batch {batch.id}: {hint}"
     cancelled = client.cancel(batch.id)
     assert (cancelled.state, cancelled.cancelled) == ("cancelled", 2)
     assert client.cancel(batch.id) == cancelled

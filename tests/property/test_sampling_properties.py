@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from db.assignments import parse_assignment
 from db.errors import ParameterError
-from db.sampling import ALIASES, SamplingParams, merge, normalise, parameter_names, parse_assignment
+from db.sampling import ALIASES, SamplingParams, merge, normalise, parameter_names
 
 LIMITS = ("max_tokens", "max_length")
 

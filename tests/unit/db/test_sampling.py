@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from db.assignments import parse_assignment
 from db.errors import ParameterError
 from db.modes import EmbedParams, Mode, ScoreParams
 from db.sampling import (
@@ -16,7 +17,6 @@ from db.sampling import (
     merge,
     normalise,
     parameter_names,
-    parse_assignment,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -277,6 +277,36 @@ def test_given_an_assignment_when_parsed_then_the_value_is_json_where_it_is_json
     text: str, pair: tuple[str, Any]
 ) -> None:
     assert parse_assignment(text) == pair
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("choice=a,b", """parameter 'choice' is a list: give -p 'choice=["a","b"]'"""),
+        ("choice=good", """parameter 'choice' is a list: give -p 'choice=["good"]'"""),
+        (
+            "stop_token_ids=5,6",
+            "parameter 'stop_token_ids' is a list: give -p 'stop_token_ids=[5,6]'",
+        ),
+        (
+            "choice=[good,bad]",
+            """is not valid JSON: put the texts in double quotes: -p 'choice=["good","bad"]'""",
+        ),
+        (
+            "stop=['a', 'b']",
+            """is not valid JSON: put the texts in double quotes: -p 'stop=["a","b"]'""",
+        ),
+    ],
+)
+def test_list_that_is_no_json_is_shown_as_json(text: str, message: str) -> None:
+    with pytest.raises(ParameterError) as failure:
+        parse_assignment(text)
+    assert failure.value.message.removeprefix(f"'{text}' ") == message
+
+
+def test_other_broken_json_says_where() -> None:
+    with pytest.raises(ParameterError, match=r"response_format=\{' is not valid JSON: "):
+        parse_assignment("response_format={")
 
 
 @pytest.mark.parametrize("text", ["temperature", "", "=3", " =3"])

@@ -9,7 +9,7 @@ from db.input_columns import InputColumn
 from db.modes import Mode
 from db.sample_counts import SampleCounts
 from producer.export.answer_fields import AnswerField, Expansion, FieldType
-from producer.export.layout import Layout, RecordOptions, layout_of
+from producer.export.layout import Layout, RecordOptions, check_names, layout_of
 from tests.support.results import batch
 
 LEAN = [
@@ -53,6 +53,11 @@ def test_input_columns_come_first_and_keep_their_names() -> None:
     assert names(layout) == ["id", "review", "promptmill_id", *LEAN[1:]]
     (remark,) = layout.remarks()
     assert remark.startswith("'id' is written as 'promptmill_id', as the input has a column of")
+
+
+def test_swapped_names_of_a_column_are_shown_the_right_way_round() -> None:
+    with pytest.raises(UsageError, match=r"it is OLD=NEW: did you mean text=label\?"):
+        check_names(RecordOptions(names={"label": "text"}), documents=True)
 
 
 def test_prefix_is_repeated_until_the_name_is_free() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from db.assignments import parse_assignment
 from db.errors import UsageError
 from db.modes import Mode
-from db.sampling import in_force, merge, normalise, parse_assignment
+from db.sampling import in_force, merge, normalise
 from producer.reading import BadLine, Line
 from producer.reading.reader import parse
 from producer.submission.checks import LineChecks
