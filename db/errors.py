@@ -17,6 +17,7 @@
     ├── BrokerUnavailable           Redis can't be reached
     │   └── BrokerRefused           it answers, but not to us
     ├── OutputError                 the results can't be written
+    │   └── OutputPathError         exit 2: not where they were asked for
     └── EngineError                 the model side broke
         └── ModelLoadError          exit 2: the model can't be loaded as it was named
             └── ModelUnavailable    exit 1: it can't be loaded now: hub, endpoint or memory
@@ -134,6 +135,12 @@ class BrokerRefused(BrokerUnavailable):
 
 class OutputError(PromptmillError):
     """The results can't be written."""
+
+
+class OutputPathError(OutputError):
+    """The results can't be written there."""
+
+    exit_code = 2
 
 
 class EngineError(PromptmillError):

@@ -34,10 +34,11 @@ def queue_checks(settings: Settings, model: str | None) -> Iterator[Check]:
     served = {worker.queue for worker in alive if worker.stops_at is None}
     for queue, name, count in waiting:
         if queue not in served:
+            waits = "waits" if count == 1 else "wait"
             yield Check(
                 "queue",
                 "error",
-                f"{count_of(count, 'chunk')} wait for {name}, and no worker serves it",
+                f"{count_of(count, 'chunk')} {waits} for {name}, and no worker serves it",
                 _start(name),
             )
 

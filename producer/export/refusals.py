@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 
-from db.errors import OutputError
+from db.errors import OutputError, OutputPathError
 
 _NO_SPACE = "no space is left: free some, or write to another disk"
 _FORBIDDEN = "permission denied: choose a place that you may write to"
@@ -29,6 +29,9 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
 }
 
+#: What another path avoids.
+_WRONG_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
@@ -38,7 +41,8 @@ def explained(name: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(f"{name}: {_reason(name, error)}") from error
+        kind = OutputPathError if isinstance(error, _WRONG_PATHS) else OutputError
+        raise kind(f"{name}: {_reason(name, error)}") from error
 
 
 def _reason(name: str, error: OSError) -> str:

@@ -68,7 +68,7 @@ def test_unknown_engine_is_refused_by_the_option_that_named_it(
 
 
 SCHEMAS = {
-    "missing": (None, "--schema s.json: No such file"),
+    "missing": (None, "--schema s.json: no such file: check the path"),
     "broken": ("{", "--schema s.json: this is not JSON"),
     "unknown type": ('{"type": "foo"}', "the schema can't be followed: Invalid type: foo"),
     "unknown keyword": ('{"not": {}}', "the schema can't be followed: Unimplemented keys"),

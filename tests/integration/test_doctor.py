@@ -233,6 +233,13 @@ def test_given_waiting_chunks_when_no_worker_serves_them_then_it_says_how_to_sta
     assert checks["queue"].advice == f"start one: promptmill worker --model {MODEL}"
 
 
+def test_single_chunk_waits(database: Database, redis_url: str, tmp_path: Path) -> None:
+    a_batch(database, 1, queue=queue_name(MODEL), model=MODEL)
+    settings = settings_for(tmp_path, database_url=database.url, broker_url=redis_url)
+    finding = found(settings, MODEL)["queue"].finding
+    assert finding == f"1 chunk waits for {MODEL}, and no worker serves it"
+
+
 def test_given_waiting_chunks_when_a_worker_serves_them_then_all_is_well(
     database: Database, redis_url: str, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from db import errors
-from db.errors import ModelLoadError, PromptmillError, UsageError
+from db.errors import ModelLoadError, OutputPathError, PromptmillError, UsageError
 
 
 def tree() -> dict[str, str]:
@@ -45,7 +45,7 @@ def test_given_no_message_when_raised_then_the_docstring_is_the_message(
 
 @pytest.mark.parametrize("error", classes())
 def test_error_exits_with_2_where_the_call_must_change(error: type[PromptmillError]) -> None:
-    must_change = issubclass(error, UsageError) or error is ModelLoadError
+    must_change = issubclass(error, UsageError) or error in (ModelLoadError, OutputPathError)
     assert error("why").exit_code == (2 if must_change else 1)
     assert error("why").message == "why"
 

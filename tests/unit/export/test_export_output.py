@@ -107,6 +107,7 @@ def test_given_a_missing_folder_when_writing_then_it_says_how_to_make_it(tmp_pat
     target = tmp_path / "no" / "out.jsonl"
     with pytest.raises(OutputError) as failure:
         write(many(1), target, format="jsonl")
+    assert failure.value.exit_code == 2
     assert failure.value.message == (
         f"{target}: its folder does not exist: create it with 'mkdir -p {target.parent}'"
     )
