@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from db.errors import InputError
-from db.exact_json import BrokenJson, loads
+from db.exact_json import BrokenJson, loads, loads_flat
 from producer.reading.lines import Flaw
-from producer.reading.rawlines import TOO_LONG, binary, not_utf8, raw_lines
+from producer.reading.rawlines import TOO_LONG, RawLine, binary, not_utf8, raw_lines
+
+#: Lines, and bytes, that are decoded together.
+_BLOCK_LINES, _BLOCK_BYTES = 64, 65_536
 
 
 def jsonl_items(stream: Iterator[bytes], name: str) -> Iterator[tuple[int, object]]:
@@ -16,20 +19,40 @@ def jsonl_items(stream: Iterator[bytes], name: str) -> Iterator[tuple[int, objec
     Raises InputError for one JSON array instead of lines.
     """
     started = False
-    for number, offset, line in raw_lines(stream, name):
-        if line is None:
-            yield number, Flaw(TOO_LONG)
-            continue
-        if not started and (text := line.lstrip()):
+    for block in _blocks(raw_lines(stream, name)):
+        values = loads_flat([line for _, _, line in block if line is not None])
+        if values is not None and len(values) == len(block):
             started = True
-            _refuse_array(text, name, number)
-        try:
-            item = loads(line)
-        except BrokenJson as error:
-            if line.strip():
-                yield number, _flaw(line, offset, error)
+            yield from zip([number for number, _, _ in block], values, strict=True)
             continue
-        yield number, item
+        for number, offset, line in block:
+            if line is None:
+                yield number, Flaw(TOO_LONG)
+                continue
+            if not started and (text := line.lstrip()):
+                started = True
+                _refuse_array(text, name, number)
+            try:
+                item = loads(line)
+            except BrokenJson as error:
+                if line.strip():
+                    yield number, _flaw(line, offset, error)
+                continue
+            yield number, item
+
+
+def _blocks(lines: Iterator[RawLine]) -> Iterator[list[RawLine]]:
+    """Some lines at once; of long ones, fewer."""
+    block: list[RawLine] = []
+    size = 0
+    for line in lines:
+        block.append(line)
+        size += len(line[2] or b"")
+        if len(block) == _BLOCK_LINES or size > _BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 def _refuse_array(text: bytes, name: str, number: int) -> None:

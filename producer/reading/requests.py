@@ -89,6 +89,8 @@ class RequestParser:
         self._validated: dict[bytes, dict[str, Any]] = {}
         #: Why a line without parameters of its own can't have the batch's; None: it can.
         self._unfit = _unfit(self._defaults, mode)
+        #: A prompt alone needs no second look.
+        self._is_simple = template is None and self._unfit is None and not self._prompt_defaults
 
     def parse(self, item: object, source: str, number: int, unit: str = "line") -> Line | BadLine:
         """A Line, or a BadLine that says why not; never raises for what `item` holds."""
@@ -129,11 +131,6 @@ class RequestParser:
             return self._header.encoded(row) if row.values else None
         except BadCell as bad:
             raise Refusal(str(bad)) from None
-
-    @property
-    def _is_simple(self) -> bool:
-        """A prompt alone needs no second look."""
-        return self.template is None and self._unfit is None and not self._prompt_defaults
 
     def _line(self, item: object, source: str, number: int) -> Line:
         if isinstance(item, Mapping):

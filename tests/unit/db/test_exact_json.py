@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.exact_json import BrokenJson, WrittenNumber, dumps, loads
+from db.exact_json import BrokenJson, WrittenNumber, dumps, loads, loads_flat
 
 digits = st.from_regex(
     r"-?(?:0|[1-9][0-9]{0,40})(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,4})?", fullmatch=True
@@ -97,3 +97,49 @@ def test_broken_json_is_described(text: Any, kind: str, reason: str) -> None:
 def test_what_json_has_no_form_for_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="set"):
         dumps({"a": {1}})
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b'{"a":1\n', b'"b":2}\n'],
+        [b'{"a":"x"},{"b":"y"}\n', b'{"c":"z"}\n'],
+        [b'{"a":"x"},["b"\n', b'"c"]\n'],
+        [b'{"a":"x"},[{"b":"y"}\n', b'{"c":"z"}]\n'],
+        [b'{"a":"x\n', b'{"b":"y"}\n'],
+        [b'{"a":{"b":"x"}\n', b'{"c":"y"}}\n'],
+        [b'{"a":"x","a":"y"}\n'],
+        [b'{"a":"x"}\n', b'{"a":"x","a":"x"}\n'],
+        [b'{"a":1.10}\n'],
+        [b'{"a":-0}\n'],
+        [b'{"a":null}\n'],
+        [b'{"a":"say \\"x\\""}\n'],
+        [b'{"a":"\\ud800"}\n'],
+        [b'{"a":"\xff"}\n'],
+        [b'"x"\n'],
+        [b"\n"],
+        [b'{"a":"x"}\n', b"\n"],
+        [b'{"a":"x"}]\n', b'[{"a":"x"}\n'],
+        [b'{"a":"x"} {"a":"x"}\n'],
+    ],
+)
+def test_lines_that_may_lose_something_are_left_to_a_closer_look(lines: list[bytes]) -> None:
+    assert loads_flat(lines) is None
+
+
+JSON_PIECES = st.sampled_from(
+    [*'{}[],:"', "\\", " ", '"a"', '"b"', '"a":"x"', '{"a":"x"}', "1", "1.10", "null", "\\u0041"]
+)
+
+
+@given(st.lists(st.lists(JSON_PIECES, max_size=7).map("".join), min_size=1, max_size=4))
+def test_lines_read_together_are_what_each_is_alone(texts: list[str]) -> None:
+    lines = [text.encode() + b"\n" for text in texts]
+    together = loads_flat(lines)
+    if together is not None:
+        assert together == [loads(line) for line in lines]
+
+
+def test_lines_of_texts_are_read_together() -> None:
+    lines = [b'{"a": "x", "b": "\\n\xc3\xa9"}\r\n', b'{"a":""}\n', b"{}"]
+    assert loads_flat(lines) == [{"a": "x", "b": "\né"}, {"a": ""}, {}]
