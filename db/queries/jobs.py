@@ -98,6 +98,13 @@ def _copied(batch: int, job: NewJob) -> str:
 
 #: One statement for all rows: Python's other threads go on meanwhile.
 _INSERT_SQLITE = """
+INSERT INTO jobs (batch_id, line, custom_id, state, request)
+SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[2]'), 'queued',
+    json_extract(value, '$[1]')
+FROM json_each(?)
+"""
+#: A fifth more work for SQLite.
+_INSERT_SQLITE_COLUMNS = """
 INSERT INTO jobs (batch_id, line, custom_id, state, request, columns)
 SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[2]'), 'queued',
     json_extract(value, '$[1]'), json_extract(value, '$[4]')
@@ -106,8 +113,10 @@ FROM json_each(?)
 
 
 def _insert(connection: Connection, batch: int, new: Sequence[NewJob]) -> None:
-    rows = orjson.dumps([job[:5] for job in new]).decode()
-    connection.exec_driver_sql(_INSERT_SQLITE, (batch, rows))
+    bare = [job.columns for job in new].count(None) == len(new)
+    statement, fields = (_INSERT_SQLITE, 3) if bare else (_INSERT_SQLITE_COLUMNS, 5)
+    rows = orjson.dumps([job[:fields] for job in new]).decode()
+    connection.exec_driver_sql(statement, (batch, rows))
 
 
 def last_line(connection: Connection, batch: int) -> int:

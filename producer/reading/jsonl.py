@@ -9,8 +9,8 @@ from db.exact_json import BrokenJson, loads, loads_flat
 from producer.reading.lines import Flaw
 from producer.reading.rawlines import TOO_LONG, RawLine, binary, not_utf8, raw_lines
 
-#: Lines, and bytes, that are decoded together.
-_BLOCK_LINES, _BLOCK_BYTES = 64, 65_536
+#: Bytes of lines that are decoded together, and how many more each line counts for.
+_BLOCK_BYTES, _LINE_BYTES = 65_536, 256
 
 
 def jsonl_items(stream: Iterator[bytes], name: str) -> Iterator[tuple[int, object]]:
@@ -20,10 +20,10 @@ def jsonl_items(stream: Iterator[bytes], name: str) -> Iterator[tuple[int, objec
     """
     started = False
     for block in _blocks(raw_lines(stream, name)):
-        values = loads_flat([line for _, _, line in block if line is not None])
-        if values is not None and len(values) == len(block):
+        values = loads_flat([line or b"" for _, _, line in block])
+        if values is not None:
             started = True
-            yield from zip([number for number, _, _ in block], values, strict=True)
+            yield from enumerate(values, start=block[0][0])
             continue
         for number, offset, line in block:
             if line is None:
@@ -47,8 +47,8 @@ def _blocks(lines: Iterator[RawLine]) -> Iterator[list[RawLine]]:
     size = 0
     for line in lines:
         block.append(line)
-        size += len(line[2] or b"")
-        if len(block) == _BLOCK_LINES or size > _BLOCK_BYTES:
+        size += _LINE_BYTES + len(line[2] or b"")
+        if size > _BLOCK_BYTES:
             yield block
             block, size = [], 0
     if block:

@@ -82,4 +82,6 @@ class DeferredParser:
         if self._parser is None:
             mode = self._choice.decide(item, self._columns)
             self._parser = self._make(mode, self._choice.defaults)
+            # Millions of items may follow, for which this is a call less.
+            self.parse = self._parser.parse  # type: ignore[method-assign]
         return self._parser.parse(item, source, number, unit)

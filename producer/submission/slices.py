@@ -44,8 +44,7 @@ def slices(lines: Iterable[Line | BadLine], checks: LineChecks) -> Iterator[Slic
         part.lines.extend(piece)
         part.jobs.extend(jobs)
         done += len(piece)
-        added = sum([len(job.request) for job in jobs])
-        added += sum([len(job.columns) for job in jobs if job.columns is not None])
+        added = sum([len(job.request) + len(job.columns or "") for job in jobs])
         size += added
         if len(part.lines) >= SLICE or size >= _CHARACTERS:
             yield part
@@ -60,4 +59,4 @@ def new_job(number: int, line: Line | BadLine) -> NewJob:
     """The job that a line becomes; a bad one has no request, and its reason for an error."""
     if isinstance(line, BadLine):
         return NewJob(number, _EMPTY_REQUEST, line.custom_id, line.reason, line.columns)
-    return NewJob(number, dumps(line.request).decode(), line.custom_id, columns=line.columns)
+    return NewJob(number, dumps(line.request).decode(), line.custom_id, None, line.columns)
