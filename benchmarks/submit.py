@@ -46,9 +46,9 @@ class Spent:
 def run(where: Place, *arguments: str) -> Spent:
     """`promptmill ARGUMENTS`. Raises click.ClickException with what it said if it fails."""
     began = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as remarks:
         process = psutil.Popen(
-            [_SCRIPT, *arguments], env={**os.environ, **where.env}, stdout=said, stderr=said
+            [_SCRIPT, *arguments], env={**os.environ, **where.env}, stdout=printed, stderr=remarks
         )
         peak = 0
         while process.poll() is None:
@@ -56,10 +56,12 @@ def run(where: Place, *arguments: str) -> Spent:
             with suppress(psutil.TimeoutExpired):
                 process.wait(_LOOK)
         seconds = time.perf_counter() - began
-        said.seek(0)
-        output = said.read()
-    if process.returncode:
-        raise click.ClickException(f"promptmill {arguments[0]} failed:\n{output[-2000:]}")
+        printed.seek(0)
+        output = printed.read()
+        if process.returncode:
+            remarks.seek(0)
+            reason = remarks.read()[-2000:]
+            raise click.ClickException(f"promptmill {arguments[0]} failed:\n{reason}")
     return Spent(seconds, peak / 2**20, output)
 
 
