@@ -57,7 +57,7 @@ class UsageError(PromptmillError):
     exit_code = 2
 
     def __init__(self, *faults: str) -> None:
-        """Several faults are told in one message, the first three in full."""
+        """Several faults become one message, with the first three in full."""
         super().__init__(joined(faults))
         self._faults = faults
 

@@ -107,9 +107,9 @@ def loads(text: bytes | str) -> Any:
 
 
 def loads_flat(lines: Sequence[bytes]) -> list[dict[str, str]] | None:
-    """The values of whole lines that are each an object of texts; None where any may be else.
+    """The values of whole lines, each an object whose values are all strings; else None.
 
-    None decides nothing: `loads` tells. It takes a third of the time that `loads` takes for each.
+    None only means that each line needs `loads`. This takes less than half of its time.
     """
     text = b"[%b]" % b",".join(lines)
     if not text.startswith(b"[{") or text.count(b"\n,{") != len(lines) - 1 or b'\\"' in text:
@@ -118,12 +118,12 @@ def loads_flat(lines: Sequence[bytes]) -> list[dict[str, str]] | None:
         values = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    # No text goes on over a line's end. So each line begins an object, and as none is within
-    # another, so many values are one a line.
+    # A JSON string has no raw line end, so every line begins a new object; as no object is inside
+    # another, as many values as lines means one for each line.
     if len(values) != len(lines) or set(map(type, values)) != {dict}:
         return None
     kinds = set(map(type, chain.from_iterable(map(dict.values, values))))
-    # A key that is given twice shows in the quotation marks: four for each pair.
+    # Each pair of key and value has four quotation marks; a repeated key would leave more.
     pairs = sum(map(len, values))
     return values if kinds <= {str} and text.count(b'"') == 4 * pairs else None
 
@@ -142,7 +142,7 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
 
     Raises TypeError for what JSON has no form for.
     """
-    option = orjson.OPT_SORT_KEYS if sort_keys else None
+    option = orjson.OPT_SORT_KEYS if sort_keys else 0
     try:
         return orjson.dumps(value, fragment, option)
     except TypeError:

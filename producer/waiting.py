@@ -25,7 +25,7 @@ def wait(
     poll: float = 0.5,
     on_missing_worker: Callable[[str], None] = lambda _text: None,
 ) -> Batch:
-    """As `Client.wait`; `on_missing_worker` is told once, at the start, if no worker serves it."""
+    """As `Client.wait`; `on_missing_worker` is called once, at the start, if none serves it."""
     deadline = None if timeout is None else time.monotonic() + timeout
     look, is_first = partial(client.batch, id), True
     while True:
@@ -49,7 +49,7 @@ def wait(
 
 
 def _missing_worker(client: Client, batch: Batch) -> str | None:
-    """That none serves the batch, and what starts one; None where nobody can tell."""
+    """Which worker the batch lacks, and how to start it; None if it has one or is unknown."""
     try:
         missing = missing_worker(batch, client.workers(), client.settings.engine)
     except PromptmillError:
